@@ -1,0 +1,47 @@
+"""The repository's own promises: installable anywhere, and one list of commands."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import dev
+
+ROOT = Path(dev.__file__).parent
+
+
+def pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", dev.LOCKS)
+def test_a_lock_file_pins_hashes_and_names_no_host(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    requirements = re.split(r"\n(?=\S)", text.strip())
+    assert [r for r in requirements if not re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:", r, re.DOTALL)] == []
+    assert "://" not in text
+
+
+def test_the_locks_agree_and_cover_what_the_project_declares() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime, everything = pins(dev.RUNTIME_LOCK), pins(dev.DEV_LOCK)
+    assert runtime.items() <= everything.items()
+    declared = project["project"]["dependencies"]
+    extra = project["project"]["optional-dependencies"]["embedded"] + project["dependency-groups"]["dev"]
+    for requirements, lock in ((declared, runtime), (declared + extra, everything)):
+        names = {re.split(r"[\[<>=!~; ]", r)[0].lower().replace(".", "-") for r in requirements}
+        assert names - set(lock) == set()
+
+
+def test_make_and_dev_py_offer_the_same_commands() -> None:
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    # `lock` needs a decision each time it runs; it has no place beside the everyday targets.
+    assert set(targets[1].split()) == {"help", *(c.__name__ for c in dev.COMMANDS)} - {"lock"}
+
+
+def test_ci_runs_the_tests_from_anywhere() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert re.search(r"^make test$", script.read_text(), re.MULTILINE)
