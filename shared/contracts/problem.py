@@ -1,0 +1,107 @@
+"""What a publisher reads when an event is refused: an RFC 9457 problem document.
+
+How faults are found is not here; this only gives them one shape.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.contracts.types import Finding, Outbound
+
+MOST = 100
+"""Findings listed in one document; the rest are counted, so that a hopeless file stays readable."""
+
+PREFIX = "urn:cn:gov:gz:sme:problem:"
+
+
+class Problem(Outbound):
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[Finding, ...] = ()
+    truncated: bool = False
+
+
+def problem(name: str, title: str, detail: str, errors: Sequence[Finding] = (), status: int = 422) -> Problem:
+    """A problem document of the kind `name` (a stable word, the last part of its `type` URN)."""
+    return Problem(
+        type=PREFIX + name,
+        title=title,
+        status=status,
+        detail=detail,
+        errors=tuple(errors[:MOST]),
+        truncated=len(errors) > MOST,
+    )
+
+
+def pointer(parts: Iterable[str | int], root: str = "#") -> str:
+    """RFC 6901 pointer as a URI fragment: `#/data/values/contact`."""
+    return root + "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
+
+
+def locate(loc: Sequence[str | int], document: Any) -> list[str | int]:
+    """`loc` of pydantic without union tags and branch names: only steps that exist in the document.
+
+    The last step is kept even when it is absent, because a missing field is exactly what it names.
+    """
+    path: list[str | int] = []
+    here = document
+    for i, step in enumerate(loc):
+        if isinstance(here, dict) and step in here:
+            here = here[str(step)]
+        elif isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here):
+            here = here[step]
+        elif not (i == len(loc) - 1 and isinstance(here, dict)):
+            continue
+        path.append(step)
+    return path
+
+
+SAYINGS = {
+    "missing": "缺少必填字段",
+    "extra_forbidden": "没有这个字段，请检查拼写",
+    "string_type": "应为文本",
+    "string_too_long": "文本过长",
+    "string_too_short": "不能为空",
+    "string_pattern_mismatch": "格式不符",
+    "int_parsing": "应为整数",
+    "int_type": "应为整数",
+    "decimal_parsing": "应为数字",
+    "date_from_datetime_parsing": "日期应写作 2025-03-07",
+    "datetime_from_date_parsing": "时间应写作带时区的 RFC 3339，如 2025-03-07T09:00:00+08:00",
+    "timezone_aware": "时间必须带时区",
+    "literal_error": "不在允许的取值之内",
+    "json_invalid": "不是合法的 JSON",
+    "model_type": "应为对象",
+    "dict_type": "应为对象",
+    "tuple_type": "应为数组",
+    "too_short": "数目不足",
+    "value_error": "取值不合要求",
+}
+
+
+def faults(error: ValidationError, document: Any, root: str = "#") -> list[Finding]:
+    """The faults of an event that does not fit its contract; values are never echoed."""
+    found = []
+    for e in error.errors(include_url=False, include_input=False, include_context=True):
+        kind = e["type"]
+        context = e.get("ctx", {})
+        detail = SAYINGS.get(kind, "取值不合要求")
+        if kind == "literal_error":
+            detail = f"应为 {context.get('expected', '')} 之一"
+        elif "max_length" in context:
+            detail = f"最多 {context['max_length']} 个字符"
+        found.append(
+            Finding(
+                rule="schema",
+                code=f"schema.{kind}",
+                severity="hard",
+                clause="接口契约",
+                detail=detail,
+                pointer=pointer(locate(e["loc"], document), root),
+            )
+        )
+    return found

@@ -1,0 +1,166 @@
+"""The one list of everything that crosses the bus: type, subject, who says it, who hears it, payload.
+
+How it travels is not here: that is `shared/runtime`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from shared.contracts import case, catalogue, mail, submission
+from shared.contracts.envelope import OUR_SOURCE, Envelope, derived_id
+
+Class = Literal["in", "evt", "out"]
+PREFIX = "cn.gov.gz.sme."
+
+
+@dataclass(frozen=True)
+class EventType:
+    """`name` is `<entity>.<fact>`; the rest of type and subject follows from it.
+
+    Subjects: `sme.in.v1.<publisher>.<name>` from outside, `sme.evt.v1.<name>.<district>` between our
+    services, `sme.out.v1.<publisher>.<name>` back to a publisher.
+    """
+
+    name: str
+    cls: Class
+    payload: type[BaseModel]
+    says: tuple[str, ...]
+    hears: tuple[str, ...]
+    major: int = 1
+
+    @property
+    def ce_type(self) -> str:
+        return f"{PREFIX}{self.name}.v{self.major}"
+
+    @cached_property
+    def envelope(self) -> type[Envelope[Any]]:
+        """A named subclass, so that schemas and generated classes get a readable ASCII title."""
+        title = "".join(part.capitalize() for part in self.name.split(".")) + f"V{self.major}"
+        # mypy cannot follow a class made from a value; the type argument is checked by pydantic here.
+        return type(title, (Envelope[self.payload],), {"__module__": __name__})  # type: ignore[name-defined]
+
+    def subject(self, token: str) -> str:
+        """The subject for one publisher, or one district."""
+        if self.cls == "evt":
+            return f"sme.evt.v1.{self.name}.{token}"
+        return f"sme.{self.cls}.v1.{token}.{self.name}"
+
+    @property
+    def pattern(self) -> str:
+        return self.subject("*")
+
+    def event(
+        self,
+        data: BaseModel,
+        *cause: object,
+        at: datetime,
+        source: str = OUR_SOURCE,
+        subject: str | None = None,
+        causation: str | None = None,
+    ) -> Envelope[Any]:
+        """An event whose id follows from its cause."""
+        return self.envelope.model_construct(
+            specversion="1.0",
+            id=derived_id(self.ce_type, *cause),
+            source=source,
+            type=self.ce_type,
+            subject=subject,
+            time=at,
+            datacontenttype="application/json",
+            dataschema=None,
+            correlationid=None,
+            causationid=causation,
+            traceparent=None,
+            data=data,
+        )
+
+
+AGENCY = ("agency",)
+CITY = ("city",)
+
+SUBMISSION_FILED = EventType("submission.filed", "in", submission.SubmissionFiled, AGENCY, ("intake",))
+PACKAGE_FILED = EventType("package.filed", "in", submission.PackageFiled, AGENCY, ("intake",))
+CATALOGUE_RECORDED = EventType("catalogue.recorded", "in", submission.CatalogueRecorded, CITY, ("intake",))
+DECISION_MADE = EventType("decision.made", "in", case.DecisionMade, AGENCY, ("review",))
+CATALOGUE_REQUESTED = EventType("catalogue.requested", "in", catalogue.CatalogueRequested, CITY, ("export",))
+
+SUBMISSION_ACCEPTED = EventType(
+    "submission.accepted", "evt", submission.SubmissionAccepted, ("intake",), ("review",)
+)
+SUBMISSION_REFUSED = EventType(
+    "submission.refused", "evt", submission.SubmissionRefused, ("intake",), ("notify",)
+)
+PACKAGE_JUDGED = EventType("package.judged", "evt", submission.PackageJudged, ("intake",), ("notify",))
+CASE_OPENED = EventType("case.opened", "evt", case.CaseOpened, ("review",), ("notify",))
+CASE_ADVANCED = EventType("case.advanced", "evt", case.CaseAdvanced, ("review",), ("notify",))
+CASE_RETURNED = EventType("case.returned", "evt", case.CaseReturned, ("review",), ("intake", "notify"))
+CASE_CLOSED = EventType("case.closed", "evt", case.CaseClosed, ("review",), ("intake", "notify", "export"))
+CASE_PUBLISHED = EventType(
+    "case.published", "evt", case.CasePublished, ("review",), ("intake", "notify", "export")
+)
+CATALOGUE_PUBLISHED = EventType(
+    "catalogue.published", "evt", catalogue.CataloguePublished, ("export",), ("notify",)
+)
+MAIL_SENT = EventType("mail.sent", "evt", mail.MailSent, ("notify",), ())
+MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
+MAIL_UNKNOWN = EventType("mail.unknown", "evt", mail.MailUnknown, ("notify",), ())
+
+EVENT_ACCEPTED = EventType("event.accepted", "out", submission.EventAccepted, ("intake", "review"), AGENCY)
+EVENT_REJECTED = EventType(
+    "event.rejected", "out", submission.EventRejected, ("intake", "review", "export"), AGENCY
+)
+
+EVENTS: tuple[EventType, ...] = (
+    SUBMISSION_FILED,
+    PACKAGE_FILED,
+    CATALOGUE_RECORDED,
+    DECISION_MADE,
+    CATALOGUE_REQUESTED,
+    SUBMISSION_ACCEPTED,
+    SUBMISSION_REFUSED,
+    PACKAGE_JUDGED,
+    CASE_OPENED,
+    CASE_ADVANCED,
+    CASE_RETURNED,
+    CASE_CLOSED,
+    CASE_PUBLISHED,
+    CATALOGUE_PUBLISHED,
+    MAIL_SENT,
+    MAIL_FAILED,
+    MAIL_UNKNOWN,
+    EVENT_ACCEPTED,
+    EVENT_REJECTED,
+)
+
+_BY_NAME = {(e.cls, e.name): e for e in EVENTS}
+CASE_EVENTS = (CASE_OPENED, CASE_ADVANCED, CASE_RETURNED, CASE_CLOSED, CASE_PUBLISHED)
+
+
+def of_subject(subject: str) -> tuple[EventType, str] | None:
+    """The event type that a subject carries, and its free token (publisher or district)."""
+    parts = subject.split(".")
+    if len(parts) != 6 or parts[0] != "sme" or parts[2] != "v1":
+        return None
+    cls, token, name = (
+        ("evt", parts[5], ".".join(parts[3:5]))
+        if parts[1] == "evt"
+        else (
+            parts[1],
+            parts[3],
+            ".".join(parts[4:]),
+        )
+    )
+    found = _BY_NAME.get((cls, name))  # type: ignore[call-overload]  # any string is a fair question
+    return (found, token) if found else None
+
+
+def file_subject(publisher: str, sha256: str, index: int) -> str:
+    """One chunk of a file (≤ 512 KiB): content-addressed, so sending it twice stores it once."""
+    return f"sme.file.v1.{publisher}.{sha256}.{index}"
+
+
+CHUNK = 512 * 1024

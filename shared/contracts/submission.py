@@ -1,0 +1,164 @@
+"""What is filed: a row as an event, a package of workbooks, and intake's answers.
+
+How rows are judged is not here: that is `shared/notices`.
+"""
+
+from datetime import date
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from shared.contracts.problem import Problem
+from shared.contracts.types import (
+    FileRef,
+    Finding,
+    Inbound,
+    ItemKind,
+    Kind,
+    Mode,
+    Outbound,
+    Party,
+    Short,
+    Token,
+    Values,
+)
+
+
+class Filer(Inbound):
+    """The unit that files (K1–K6). `code` must be the publisher; `kind` and `name` must match the directory."""
+
+    code: Token
+    kind: Kind
+    name: Short
+    email: Annotated[str, Field(max_length=254)] | None = None
+    miit_registered: bool | None = None
+
+
+class SubmissionFiled(Inbound):
+    """One row of one annex, filed as an event (征集通知·三).
+
+    `recommender` is the code of the K1, K2 or K5 agency that is asked to recommend it; without one it is
+    filed straight to the city. `case` names the case that a corrected row answers, when its name changed.
+    """
+
+    notice: Short
+    form: Annotated[str, Field(max_length=16)]
+    filer: Filer
+    recommender: Token | None = None
+    direction: Annotated[str, Field(max_length=16)] | None = None
+    item_kind: ItemKind | None = None
+    values: Values
+    files: tuple[FileRef, ...] = ()
+    case: UUID | None = None
+
+
+class PackageFiled(Inbound):
+    """Filled-in annex workbooks and their sealed scans, filed together (征集通知·三)."""
+
+    notice: Short
+    filer: Filer
+    recommender: Token | None = None
+    mode: Mode = "valid_rows"
+    files: Annotated[tuple[FileRef, ...], Field(min_length=1, max_length=40)]
+
+
+class SubmissionAccepted(Outbound):
+    """A row that may become, or amend, a case. `revision` counts the filings of the same item."""
+
+    case: UUID
+    number: str
+    revision: int
+    notice: str
+    form: str
+    filer: Party
+    recommender: str | None
+    unit: str
+    district: str
+    direction: str | None
+    item_kind: ItemKind
+    title: str
+    values: Values
+    findings: tuple[Finding, ...]
+    late: bool
+    received: AwareDatetime
+    package: str | None = None
+
+
+class SubmissionRefused(Outbound):
+    """A row filed as an event that the notice does not allow."""
+
+    notice: str
+    form: str
+    filer: Party
+    title: str
+    findings: tuple[Finding, ...]
+    received: AwareDatetime
+
+
+class JudgedSheet(Outbound):
+    file: str
+    form: str | None
+    sheet: str | None
+    rows: int
+    accepted: int
+    marked: str | None = None
+
+
+class PackageJudged(Outbound):
+    """The answer to a package: what was read, what was accepted, what must be corrected.
+
+    `marked` of a sheet is the SHA-256 of the filer's own workbook with the faults in their cells.
+    """
+
+    package: str
+    notice: str
+    filer: Party
+    district: str
+    mode: Mode
+    outcome: Literal["accepted", "partly", "refused"]
+    sheets: tuple[JudgedSheet, ...]
+    findings: tuple[Finding, ...]
+    late: bool
+    received: AwareDatetime
+
+
+class EventAccepted(Outbound):
+    """Feedback to a publisher: what it filed is stored and judged acceptable; `errors` are warnings."""
+
+    accepted: str
+    type: str
+    case: UUID | None = None
+    number: str | None = None
+    errors: tuple[Finding, ...] = ()
+
+
+class Rejected(Outbound):
+    """Which event was refused; `id` is absent when the event could not be read."""
+
+    id: str | None
+    type: str | None
+    subject: str
+    stream: str
+    seq: int
+
+
+class EventRejected(Problem):
+    """Feedback to a publisher: what is wrong, where, by which clause (RFC 9457)."""
+
+    rejected: Rejected
+
+
+class EarlierRow(Inbound):
+    name: Short
+    unit: Short
+    serial: int | None = None
+
+
+class CatalogueRecorded(Inbound):
+    """A catalogue published before this system ran, so that repeats are recognised (附件5 注)."""
+
+    form: Annotated[str, Field(max_length=16)]
+    title: Short
+    published_on: date
+    rows: Annotated[tuple[EarlierRow, ...], Field(min_length=1, max_length=2000)]

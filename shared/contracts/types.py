@@ -1,0 +1,124 @@
+"""The value types that events and annex rows are made of.
+
+Parsing what people type into a cell is not here: that is `shared/notices/values.py`.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Kind = Literal["city", "K1", "K2", "K3", "K4", "K5", "K6"]
+"""Who files or recommends (征集通知·二·1–3); `city` is the issuing bureau itself."""
+
+Severity = Literal["hard", "soft", "info"]
+"""hard blocks the step, soft must be acknowledged by a reviewer, info is shown only."""
+
+ItemKind = Literal["activity", "product"]
+Mode = Literal["valid_rows", "all_or_nothing"]
+
+Token = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""One NATS subject token: the code of an agency."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Short = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Long = Annotated[str, StringConstraints(max_length=4000)]
+
+
+class Inbound(BaseModel):
+    """Closed: a publisher's typing error is told, not swallowed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outbound(BaseModel):
+    """Open: readers ignore fields they do not know, so that writers may add some."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Contact(Inbound):
+    """`联系人及联系方式`: one printed cell, three stored parts (spec §2.0)."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=50)]
+    phones: Annotated[tuple[str, ...], Field(min_length=1)]
+    email: str | None = None
+
+
+class Period(Inbound):
+    """A date or date range as printed, and as dates where the text says so."""
+
+    text: Short
+    start: date | None = None
+    end: date | None = None
+
+
+class Quantity(Inbound):
+    """A count as printed (`约100人`, `3台`) and the number in it."""
+
+    text: Short
+    number: int | None = None
+
+
+class Amount(Inbound):
+    """An amount in the unit of its column header (万元), as printed and as a number."""
+
+    text: Short
+    number: Decimal | None = None
+
+
+class Months(Inbound):
+    """A term in months, as printed and as bounds."""
+
+    text: Short
+    min: int | None = None
+    max: int | None = None
+
+
+class Rate(Inbound):
+    """A yearly rate or range in percent, as printed and as bounds."""
+
+    text: Short
+    min: Decimal | None = None
+    max: Decimal | None = None
+
+
+class FileRef(Inbound):
+    """A file sent ahead as content-addressed chunks over the publisher's own subject."""
+
+    role: Literal["scan", "workbook"]
+    sha256: Sha256
+    size: Annotated[int, Field(gt=0, le=20 * 1024 * 1024)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+
+
+class Party(Outbound):
+    """An agency or institution as an event names it."""
+
+    code: Token
+    kind: Kind
+    name: Short
+    email: str | None = None
+
+
+class Finding(Outbound):
+    """One thing that is wrong with what was filed, located and explained (RFC 9457 `errors[]` shape).
+
+    `rule` is the id of the spec (rule `R-COL-010` or field `F5.10`); `code` is stable, for machines;
+    `detail` is Chinese, for people, and never contains the value itself where that may be personal.
+    """
+
+    rule: str
+    code: str
+    severity: Severity
+    clause: str
+    detail: str
+    pointer: str = ""
+    sheet: str | None = None
+    row: int | None = None
+    cell: str | None = None
+
+
+Values = dict[str, Any]
+"""One annex row: column key → value, as the form's model dumps it (JSON types only)."""
