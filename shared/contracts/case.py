@@ -7,7 +7,7 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from shared.contracts.types import Inbound, ItemKind, Long, Outbound, Party, Short, Values
 
@@ -49,7 +49,7 @@ class CaseChanged(Outbound):
     outcome: str
     actor: str
     filer: Party
-    recommender: str | None
+    recommender: str | None = None
     unit: str
     district: str
     title: str
@@ -63,7 +63,9 @@ class CaseChanged(Outbound):
     package: str | None = None
 
 
-class CaseOpened(CaseChanged): ...
+class CaseOpened(CaseChanged):
+    counts: tuple[str, ...] = ()
+    """Names of the notice's tallies that this item adds to."""
 
 
 class CaseAdvanced(CaseChanged): ...
@@ -76,7 +78,8 @@ class CaseClosed(CaseChanged): ...
 
 
 class CasePublished(CaseChanged):
-    """Carries the row itself: export needs nothing else."""
+    """Carries the row itself: export needs nothing else. `filed` is its first filing, and so its place."""
 
     item_kind: ItemKind
     values: Values
+    filed: AwareDatetime

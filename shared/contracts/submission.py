@@ -72,10 +72,10 @@ class SubmissionAccepted(Outbound):
     notice: str
     form: str
     filer: Party
-    recommender: str | None
+    recommender: str | None = None
     unit: str
     district: str
-    direction: str | None
+    direction: str | None = None
     item_kind: ItemKind
     title: str
     values: Values
@@ -83,6 +83,8 @@ class SubmissionAccepted(Outbound):
     late: bool
     received: AwareDatetime
     package: str | None = None
+    counts: tuple[str, ...] = ()
+    """Names of the notice's tallies that this item adds to; reminders are spared by some of them."""
 
 
 class SubmissionRefused(Outbound):
@@ -98,8 +100,8 @@ class SubmissionRefused(Outbound):
 
 class JudgedSheet(Outbound):
     file: str
-    form: str | None
-    sheet: str | None
+    form: str | None = None
+    sheet: str | None = None
     rows: int
     accepted: int
     marked: str | None = None
@@ -136,8 +138,8 @@ class EventAccepted(Outbound):
 class Rejected(Outbound):
     """Which event was refused; `id` is absent when the event could not be read."""
 
-    id: str | None
-    type: str | None
+    id: str | None = None
+    type: str | None = None
     subject: str
     stream: str
     seq: int

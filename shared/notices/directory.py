@@ -109,7 +109,7 @@ class Directory(BaseModel):
         if known:
             return known
         if applicant:
-            return _self_recommended(name)
+            return unlisted(name)
         raise UnknownAgency(self._nearest(text[:NAME_LIMIT]))
 
     @cached_property
@@ -134,7 +134,7 @@ def normal(name: str) -> str:
     return "".join(unicodedata.normalize("NFKC", name).split())
 
 
-def _self_recommended(text: str) -> Agency:
+def unlisted(text: str) -> Agency:
     name = " ".join(text.split())
     # An invisible character would give the same printed name a second code, and with it a second quota.
     if not 0 < len(name) <= NAME_LIMIT or not name.isprintable():

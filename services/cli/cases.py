@@ -1,0 +1,305 @@
+"""`yiqi case`, `mail`, `dead`, `catalogue`: looking at what the services hold, and the few things to do about it.
+
+Decisions on cases are in `filing.py`.
+"""
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import text
+
+from services.cli import common, filing
+from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out, show, table
+from services.intake import child, parse
+from services.intake.workbook import Unusable
+from shared.contracts import registry
+from shared.contracts.catalogue import CatalogueRequested
+from shared.contracts.submission import CatalogueRecorded, EarlierRow
+from shared.runtime.database import SERVICES
+
+app = typer.Typer(no_args_is_help=True)
+mails = typer.Typer(no_args_is_help=True)
+dead = typer.Typer(no_args_is_help=True)
+catalogues = typer.Typer(no_args_is_help=True)
+
+
+def _ask(sql: str, **values: Any) -> list[dict[str, Any]]:
+    return asyncio.run(common.query(sql, **values))
+
+
+# --- cases -------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def case_list(
+    notice: Annotated[str | None, typer.Option(help="只看一个通知")] = None,
+    stage: Annotated[str | None, typer.Option(help="只看一个阶段")] = None,
+    unit: Annotated[str | None, typer.Option(help="只看一个单位（代码）")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """项目一览。"""
+    rows = _ask(
+        'select number, form, stage, unit, title, late, due from review."case" where '
+        "(cast(:notice as text) is null or notice = :notice) and (cast(:stage as text) is null or stage = :stage) "
+        "and (cast(:unit as text) is null or unit = :unit) order by filed, number",
+        notice=notice,
+        stage=stage,
+        unit=unit,
+    )
+    columns = {
+        "number": "编号",
+        "form": "表",
+        "stage": "阶段",
+        "unit": "单位",
+        "title": "名称",
+        "due": "期限",
+    }
+    show(rows, "项目", columns, as_json=as_json)
+
+
+@app.command("show")
+def case_show(number: Annotated[str, typer.Argument(help="项目编号")], as_json: JsonOption = False) -> None:
+    """一个项目：内容、问题、全部经过。"""
+    found = _ask('select * from review."case" where number = :n or cast("case" as text) = :n', n=number)
+    if not found:
+        fail(f"没有项目 {number}", UNUSABLE)
+    case = found[0]
+    history = _ask('select * from review.history where "case" = :c order by version', c=case["case"])
+    if as_json:
+        out({**case, "history": history})
+        return
+    console.print(
+        f"[bold]{case['number']}[/bold] {case['title']}（{case['form']}，{case['stage']}）", markup=True
+    )
+    table("内容", ("栏目", "内容"), case["values"].items())
+    if case["findings"]:
+        table(
+            "问题",
+            ("规则", "程度", "说明"),
+            ((f["rule"], f["severity"], f["detail"]) for f in case["findings"]),
+        )
+    table(
+        "经过",
+        ("版本", "时间", "单位", "结果", "阶段", "理由", "依据"),
+        (
+            (
+                h["version"],
+                h["at"].strftime("%Y-%m-%d %H:%M"),
+                h["actor"],
+                h["outcome"],
+                h["stage"],
+                h["reason"],
+                "、".join([*h["rules"], *h["acknowledges"]]),
+            )
+            for h in history
+        ),
+    )
+
+
+# --- mails -------------------------------------------------------------------------------------------
+
+
+@mails.command("list")
+def mail_list(
+    state: Annotated[str | None, typer.Option(help="queued、claimed、data、sent、failed、unknown")] = None,
+    to: Annotated[str | None, typer.Option(help="收件单位代码")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """邮件一览（不显示地址）。"""
+    rows = _ask(
+        "select id, letter, to_code, to_name, state, attempt, why, owed_at, settled_at from notify.mail where "
+        "(cast(:state as text) is null or state = :state) and (cast(:to as text) is null or to_code = :to) "
+        "order by owed_at, key",
+        state=state,
+        to=to,
+    )
+    columns = {"id": "编号", "letter": "信", "to_name": "收件单位", "state": "状态", "why": "原因"}
+    show(rows, "邮件", columns, as_json=as_json)
+
+
+@mails.command("show")
+def mail_show(id_: Annotated[str, typer.Argument(help="邮件编号")], as_json: JsonOption = False) -> None:
+    """一封邮件：为何而发、发给谁、结果如何。"""
+    found = _ask("select * from notify.mail where cast(id as text) like :id || '%'", id=id_)
+    if not found:
+        fail(f"没有邮件 {id_}", UNUSABLE)
+    if as_json:
+        out(found[0])
+    else:
+        table("邮件", ("项", "内容"), found[0].items())
+
+
+# --- dead messages -----------------------------------------------------------------------------------
+
+Service = Annotated[str, typer.Argument(help="intake、review、notify 或 export")]
+Number = Annotated[int, typer.Argument(help="dead list 中的序号")]
+
+
+def _known(service: str) -> str:
+    if service not in SERVICES:
+        fail(f"没有服务 {service}；有：{'、'.join(SERVICES)}", UNUSABLE)
+    return service
+
+
+@dead.command("list")
+def dead_list(
+    everything: Annotated[bool, typer.Option("--all", help="也列出已处理的")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """无法处理的消息。"""
+    rows: list[dict[str, Any]] = []
+    for service in SERVICES:
+        rows += _ask(
+            f"select '{service}' as service, n, at, stream, seq, subject, code, why, state from {service}.dead "
+            "where :everything or state in ('dead', 'replay') order by n",
+            everything=everything,
+        )
+    columns = {
+        "service": "服务",
+        "n": "序号",
+        "code": "代码",
+        "subject": "主题",
+        "why": "原因",
+        "state": "状态",
+    }
+    show(rows, "无法处理的消息", columns, as_json=as_json)
+
+
+@dead.command("show")
+def dead_show(service: Service, n: Number, as_json: JsonOption = False) -> None:
+    """一条消息的来历和原因；内容可能含个人信息，只显示大小。"""
+    found = _ask(
+        f"select n, at, stream, seq, subject, code, why, state, by, length(body) as bytes from {_known(service)}.dead "
+        "where n = :n",
+        n=n,
+    )
+    if not found:
+        fail(f"没有这条消息：{service} {n}", UNUSABLE)
+    if as_json:
+        out(found[0])
+    else:
+        table(f"{service} {n}", ("项", "内容"), found[0].items())
+
+
+def _mark(service: str, n: int, state: str, by: str) -> None:
+    async def update() -> int:
+        async with common.database() as conn:
+            done = await conn.execute(
+                text(f"update {service}.dead set state = :state, by = :by where n = :n and state = 'dead'"),
+                {"state": state, "by": by, "n": n},
+            )
+            return int(done.rowcount)
+
+    if not asyncio.run(update()):
+        fail(f"没有待处理的消息：{service} {n}", FINDINGS)
+
+
+@dead.command("replay")
+def dead_replay(
+    service: Service, n: Number, by: Annotated[str, typer.Option(help="经办人")] = "operator"
+) -> None:
+    """再处理一次（修复之后）。已经生效过的消息不会重复生效。"""
+    _mark(_known(service), n, "replay", by)
+    console.print("已交给服务，一秒内处理")
+
+
+@dead.command("discard")
+def dead_discard(
+    service: Service, n: Number, by: Annotated[str, typer.Option(help="经办人")] = "operator"
+) -> None:
+    """不再处理。"""
+    _mark(_known(service), n, "discarded", by)
+    console.print("已丢弃")
+
+
+# --- catalogues --------------------------------------------------------------------------------------
+
+
+@catalogues.command("list")
+def catalogue_list(as_json: JsonOption = False) -> None:
+    """已生成的目录。"""
+    rows = _ask("select * from export.catalogue order by notice, form")
+    columns = {
+        "notice": "通知",
+        "form": "表",
+        "title": "标题",
+        "rows": "行",
+        "published_on": "日期",
+        "sha256": "摘要",
+    }
+    show(rows, "目录", columns, as_json=as_json)
+
+
+@catalogues.command("build")
+def catalogue_build(
+    notice: common.NoticeOption,
+    as_: common.AsOption,
+    form: Annotated[str | None, typer.Option(help="表的编号；不写则全部")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """由市级主管部门生成目录，等到完成为止。"""
+    agency = common.agency(as_)
+
+    async def ask() -> dict[str, Any]:
+        async with common.bus() as client:
+            wanted = CatalogueRequested(notice=notice, form=form)
+            return await filing.publish(
+                client,
+                agency.code,
+                registry.CATALOGUE_REQUESTED,
+                wanted,
+                datetime.now().astimezone().isoformat(),
+            )
+
+    filing._tell(asyncio.run(ask()), as_json)
+
+
+@catalogues.command("record")
+def catalogue_record(
+    file: Annotated[Path, typer.Argument(help="以往发布的目录（附件的格式）")],
+    notice: common.NoticeOption,
+    as_: common.AsOption,
+    title: Annotated[str, typer.Option(help="那份目录的标题")],
+    published_on: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="发布日期")],
+    as_json: JsonOption = False,
+) -> None:
+    """登记一份以往发布的目录，其中的产品不得重复报送（附件5 注）。"""
+    compiled, agency = common.notice(notice), common.agency(as_)
+    try:
+        sheets = asyncio.run(child.read(file.read_bytes(), file.name, compiled))
+    except Unusable as error:
+        fail(error.detail, UNUSABLE)
+    finally:
+        child.close()
+    answers = []
+    for sheet in sheets:
+        if sheet.form is None or not sheet.rows:
+            continue
+        shape = compiled.forms[sheet.form].form
+        data = CatalogueRecorded(
+            form=sheet.form,
+            title=title,
+            published_on=published_on.date(),
+            rows=tuple(
+                EarlierRow(
+                    unit=str(r.raw.get(shape.organizer or "") or ""),
+                    name=parse.name_of(shape.name, r.raw),
+                    serial=i,
+                )
+                for i, r in enumerate(sheet.rows, 1)
+            ),
+        )
+
+        async def ask(data: CatalogueRecorded = data) -> dict[str, Any]:
+            async with common.bus() as client:
+                return await filing.publish(
+                    client, agency.code, registry.CATALOGUE_RECORDED, data, data.model_dump_json()
+                )
+
+        answers.append(asyncio.run(ask()))
+    if not answers:
+        fail("文件里没有本通知的附件", UNUSABLE)
+    filing._tell(answers[-1], as_json)

@@ -1,0 +1,138 @@
+"""What several commands share: settings, connections, the directory, printing as a table or as JSON.
+
+No command lives here.
+"""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import nats
+import typer
+from nats.aio.client import Client
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from shared.notices.directory import Agency, Directory
+from shared.notices.load import CompiledNotice, load_all
+from shared.runtime.database import async_url
+from shared.runtime.settings import Settings
+
+GOOD, FINDINGS, UNUSABLE, NO_SERVER = 0, 1, 2, 3
+
+LOCAL = Path("var/up/environment.json")
+"""Where `yiqi up` says how to reach what it runs, so that a second terminal needs no settings."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON")]
+AsOption = Annotated[str, typer.Option("--as", help="以哪个单位的名义：名录代码，或 K6:机构名称")]
+NoticeOption = Annotated[str, typer.Option("--notice", help="通知编号，见 yiqi notice list")]
+
+console = Console(highlight=False)
+
+
+class Fail(Exception):
+    """Ends a command with one sentence and an exit status."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def fail(sentence: str, status: int) -> NoReturn:
+    raise Fail(sentence, status)
+
+
+@cache
+def settings() -> Settings:
+    """From the environment; what it leaves open, from a running `yiqi up` in this folder."""
+    if LOCAL.exists():
+        for name, value in json.loads(LOCAL.read_text()).items():
+            os.environ.setdefault(name, value)
+    try:
+        return Settings()
+    except ValidationError as error:
+        names = "、".join("YIQI_" + str(e["loc"][0]).upper() for e in error.errors())
+        fail(f"环境变量不正确：{names}", UNUSABLE)
+
+
+@cache
+def directory() -> Directory:
+    return Directory.load(settings().agencies)
+
+
+def notice(id_: str) -> CompiledNotice:
+    found = load_all(settings().notices)
+    if id_ not in found:
+        fail(f"没有通知 {id_}；现有：{'、'.join(found)}", UNUSABLE)
+    return found[id_]
+
+
+def agency(text_: str) -> Agency:
+    """An agency by code; `K6:name` for one that is not listed."""
+    listed = directory()
+    return listed.find(text_) or listed.resolve(text_)
+
+
+@asynccontextmanager
+async def bus() -> AsyncIterator[Client]:
+    client = await nats.connect(
+        settings().nats_url, allow_reconnect=False, connect_timeout=3, error_cb=_quiet
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _quiet(error: Exception) -> None:
+    return None
+
+
+@asynccontextmanager
+async def database() -> AsyncIterator[AsyncConnection]:
+    """As the operator: reads all schemas."""
+    engine = create_async_engine(
+        async_url(settings().database_url.get_secret_value()),
+        hide_parameters=True,
+        connect_args={"timeout": 3},
+    )
+    try:
+        async with engine.begin() as conn:
+            yield conn
+    finally:
+        await engine.dispose()
+
+
+async def query(sql: str, **values: Any) -> list[dict[str, Any]]:
+    async with database() as conn:
+        return [dict(row._mapping) for row in await conn.execute(text(sql), values)]
+
+
+def out(value: Any) -> None:
+    """JSON for machines, on standard output and nothing beside it."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    made = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*("" if v is None else str(v) for v in row))
+    console.print(made)
+
+
+def show(rows: list[dict[str, Any]], title: str, columns: Mapping[str, str], *, as_json: bool) -> None:
+    """The same rows for machines or for people; `columns` maps keys to headers."""
+    if as_json:
+        out(rows)
+    else:
+        table(title, list(columns.values()), ([row[k] for k in columns] for row in rows))

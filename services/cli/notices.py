@@ -1,0 +1,133 @@
+"""`yiqi notice …` and `yiqi agency …`: what is known before anything runs; no server is needed.
+
+Filing and deciding are not here.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli import common
+from services.cli.common import JsonOption, console, fail, out, table
+from services.intake.workbook import template as blank
+from shared.notices.load import NoticeBroken, load, load_all
+from shared.notices.procedure import draw
+
+app = typer.Typer(no_args_is_help=True)
+agencies = typer.Typer(no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="通知编号")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """全部通知。"""
+    found = load_all(common.settings().notices)
+    rows = [
+        {
+            "id": c.notice.id,
+            "status": c.notice.status,
+            "issued_on": c.notice.issued_on,
+            "title": c.notice.title,
+        }
+        for c in found.values()
+    ]
+    common.show(
+        rows, "通知", {"id": "编号", "status": "状态", "issued_on": "日期", "title": "标题"}, as_json=as_json
+    )
+
+
+@app.command()
+def show(id_: Id, as_json: JsonOption = False) -> None:
+    """一份通知：方向、表、规则、流程、期限。"""
+    notice = common.notice(id_).notice
+    if as_json:
+        out(notice.model_dump(mode="json"))
+        return
+    console.print(f"[bold]{notice.title}[/bold]\n{notice.id}  {notice.issued_on}  {notice.status}\n")
+    table(
+        "表",
+        ("表", "附件", "标题", "列数"),
+        ((f.id, f.annex, notice.form_title(f), len(f.columns)) for f in notice.forms),
+    )
+    table(
+        "规则",
+        ("编号", "强度", "条款", "内容"),
+        ((r.id, r.severity, r.clause, r.text + ("（系统默认）" if r.derived else "")) for r in notice.rules),
+    )
+    table(
+        "期限", ("编号", "事项", "日期", "条款"), ((d.id, d.name, d.on, d.clause) for d in notice.deadlines)
+    )
+    table("本系统的理解", ("问题", "采用"), notice.assumptions.items())
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="通知的 YAML 文件")], as_json: JsonOption = False
+) -> None:
+    """校验一个通知文件：每处错误的行号，以及该写什么。"""
+    if not file.is_file():
+        fail(f"没有文件 {file}", common.UNUSABLE)
+    try:
+        compiled = load(file)
+    except NoticeBroken as error:
+        if as_json:
+            out(
+                {
+                    "ok": False,
+                    "errors": [{"line": e.line, "path": e.path, "message": e.message} for e in error.errors],
+                }
+            )
+        else:
+            for one in error.errors:
+                console.print(str(one), markup=False)
+        raise typer.Exit(common.FINDINGS) from None
+    notice = compiled.notice
+    if as_json:
+        out({"ok": True, "id": notice.id, "forms": len(notice.forms), "rules": len(notice.rules)})
+    else:
+        console.print(f"{notice.id}：{len(notice.forms)} 张表，{len(notice.rules)} 条规则，没有错误")
+
+
+@app.command("draw")
+def draw_(id_: Id) -> None:
+    """流程图（Mermaid）。"""
+    typer.echo(draw(common.notice(id_).notice))
+
+
+@app.command()
+def template(
+    id_: Id,
+    form: Annotated[str | None, typer.Option("--form", help="表的编号；不写则全部")] = None,
+    out_: Annotated[Path, typer.Option("--out", help="放在哪个文件夹")] = Path(),
+) -> None:
+    """空白表（XLSX）。"""
+    compiled = common.notice(id_)
+    if form is not None and form not in compiled.forms:
+        fail(f"没有表 {form}；现有：{'、'.join(compiled.forms)}", common.UNUSABLE)
+    out_.mkdir(parents=True, exist_ok=True)
+    for judge in compiled.forms.values() if form is None else (compiled.forms[form],):
+        target = out_ / f"{judge.form.annex}.xlsx"
+        target.write_bytes(blank(judge, compiled.notice))
+        console.print(str(target))
+
+
+@app.command()
+def schema(
+    id_: Id, form: Annotated[str | None, typer.Option("--form", help="表的编号；不写则全部")] = None
+) -> None:
+    """各表的 JSON Schema（2020-12），即事件 data.values 的形状。"""
+    compiled = common.notice(id_)
+    if form is not None and form not in compiled.forms:
+        fail(f"没有表 {form}；现有：{'、'.join(compiled.forms)}", common.UNUSABLE)
+    out(compiled.forms[form].schema() if form else {k: j.schema() for k, j in compiled.forms.items()})
+
+
+@agencies.command("list")
+def agency_list(as_json: JsonOption = False) -> None:
+    """单位名录：--as 用的代码。"""
+    rows = [a.model_dump(mode="json") for a in common.directory().agencies]
+    common.show(
+        rows, "单位名录", {"code": "代码", "kind": "类别", "name": "名称", "email": "邮箱"}, as_json=as_json
+    )

@@ -1,0 +1,339 @@
+"""The printed catalogue of one annex: published rows in, the bytes of an XLSX out; same rows, same bytes.
+
+Which rows are published, and where the file is kept, is not here: that is `store.py` and `publish.py`.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+from xlsxwriter import Workbook
+
+from shared.contracts.types import Values
+from shared.notices.model import CodeList, Form, Notice
+from shared.notices.values import printed, same
+
+# GB/T 9704-2012. The official typefaces by name, never embedded: who receives the file has them.
+HEI, SONG, FANG = "黑体", "方正小标宋简体", "仿宋_GB2312"
+TABLE, LABEL, TITLE = 10.5, 16.0, 22.0
+SMALLER = (TABLE, 9.0, 7.5)
+"""Sizes for a text too long for a row (五号, 小五, 六号): smaller print rather than a row over two pages."""
+
+MM = 72 / 25.4
+LONG_SIDE, SHORT_SIDE = 297 - 37 - 35, 210 - 28 - 26
+"""The type area (版心) in mm: margins of 37 and 35 on the long side of the paper, 28 and 26 on the short."""
+
+PIXEL = 0.75
+"""A row is a whole number of these points high, whatever the file says."""
+SLACK = 4.0
+"""What programs may lose at the foot of a page, in points."""
+MAX_ROW = 399.0
+"""Excel draws no row higher than 409 pt; a higher one is made of several, merged."""
+MAX_TEXT, MAX_BREAKS = 32_767, 253
+"""What Excel takes in a cell: UTF-16 units, line breaks."""
+
+# Invisible in print and harmful in a file: controls, halves of surrogate pairs, non-characters, and the
+# marks that turn the direction of text around and so make it read as something else.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+_FORBIDDEN = re.compile(r"[\[\]:*?/\\<>|\"']")
+_FORMULA = tuple("=+-@＝＋－＠")
+_RUNS = re.compile(r"[!-~]+| +|[^ -~]+")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published item; `values` in the stored shape of its form (JSON types)."""
+
+    case: str
+    first_filed: datetime
+    values: Values
+
+
+def digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def file_name(notice: Notice, form: Form) -> str:
+    """The name a person sees: `附件3-广州市2025年第一季度中小企业服务活动清单.xlsx`."""
+    return _FORBIDDEN.sub("_", f"{form.annex}-{notice.form_title(form)}") + ".xlsx"
+
+
+def object_name(notice: Notice, form: Form) -> str:
+    """The name in the object store, ASCII only: `gz-collection-2025q1/F3.xlsx`."""
+    return f"{notice.id}/{form.id}.xlsx"
+
+
+def arrange(form: Form, lists: Mapping[str, CodeList], rows: Sequence[Row]) -> list[Row]:
+    """The printed order: groups as their code list has them, others after it as they came; then by time."""
+    by_time = sorted(rows, key=lambda row: (row.first_filed, row.case))
+    if form.group is None:
+        return by_time
+    code_list = form.by_key[form.group].list
+    rank: dict[str, int] = {}
+    for n, choice in enumerate(lists[code_list].values if code_list else ()):
+        for name in (choice.label, *choice.aliases):
+            rank.setdefault(same(name), n)
+    for row in by_time:
+        rank.setdefault(_group(form, row), len(rank))
+    return sorted(by_time, key=lambda row: rank[_group(form, row)])
+
+
+def catalogue(notice: Notice, form: Form, rows: Sequence[Row]) -> bytes:
+    """The annex as it is printed, with these rows in it, arranged and numbered from 1."""
+    title, content = notice.form_title(form), BytesIO()
+    literal = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    with Workbook(content, {"in_memory": True, **literal}) as book:
+        # The only time in the file, and so the notice's own: a clock would give every copy other bytes.
+        issued = datetime.combine(notice.issued_on, time())
+        book.set_properties({"title": title, "author": "", "created": issued})
+        _Annex(book, form).write(title, arrange(form, notice.lists, rows))
+    return content.getvalue()
+
+
+class _Annex:
+    """One sheet being written from top to bottom; `top` is the next free row."""
+
+    def __init__(self, book: Any, form: Form) -> None:
+        self.book, self.form = book, form
+        self.sheet = book.add_worksheet(_FORBIDDEN.sub("_", form.annex)[:31])
+        # LibreOffice draws columns 6 % wider than Excel does, and shrinks a page that is too narrow for them.
+        self.widths = [0.935 * width for width in (form.serial_width, *(c.width for c in form.columns))]
+        self.width = sum(self.widths)
+        self.last = len(self.widths) - 1
+        self.top = 0
+        self.used = 0.0
+        self.limit = MAX_ROW
+        self.styles: dict[tuple[object, ...], Any] = {}
+
+        across, down = (LONG_SIDE, SHORT_SIDE) if form.landscape else (SHORT_SIDE, LONG_SIDE)
+        # A wider table is printed smaller, and then more of it stands on a page.
+        self.page = (down * MM - SLACK) * max(1.0, self.width / across)
+        self._paper()
+
+    def _paper(self) -> None:
+        sheet = self.sheet
+        for n, width in enumerate(self.widths):
+            sheet.set_column_pixels(n, n, round(width / 25.4 * 96))
+        sheet.set_paper(9)  # A4
+        if self.form.landscape:
+            # A page turned for a wide table keeps its binding edge, which is then above the table.
+            sheet.set_landscape()
+            margins = {"left": 35, "right": 37, "top": 28, "bottom": 26}
+        else:
+            margins = {"left": 28, "right": 26, "top": 37, "bottom": 35}
+        sheet.set_margins(**{side: mm / 25.4 for side, mm in margins.items()})
+        # 7 mm under the type area, 14 pt high.
+        sheet.set_footer('&C&"宋体,Regular"&14— &P —', {"margin": (margins["bottom"] - 7 - 14 / MM) / 25.4})
+        sheet.center_horizontally()
+        sheet.fit_to_pages(1, 0)
+        sheet.hide_gridlines(2)
+
+    def write(self, title: str, rows: Sequence[Row]) -> None:
+        form = self.form
+        self._row([(0, 0, form.annex)], self._style(HEI, LABEL, "left", text_wrap=False), _height(1, LABEL))
+        self._row([(0, 0, "")], self._style(FANG, TABLE, "left"), _height(1, TABLE))
+        self._wide(title, self._style(SONG, TITLE, "center"), TITLE)
+        self._lines("above", rows)
+        self._header()
+        self._table(rows)
+        for note in form.notes:
+            if note.where == "row":
+                self._note_row(note.label, note.text, note.bold)
+        for note in form.notes:
+            if note.where == "below":
+                self._wide(note.text, self._style(FANG, TABLE, "left", bold=note.bold), TABLE)
+        self._lines("below", rows)
+        self.sheet.print_area(0, 0, self.top - 1, self.last)
+
+    def _lines(self, where: str, rows: Sequence[Row]) -> None:
+        """`联系人：` and the like, when it is one and the same for every row; many recommenders have none."""
+        for line in self.form.lines:
+            if line.where == where:
+                said = {printed(row.values.get(line.key)) for row in rows}
+                if len(said) == 1 and (value := said.pop()):
+                    self._wide(line.label + value, self._style(FANG, TABLE, "left"), TABLE)
+
+    def _header(self) -> None:
+        texts = ["序号", *(column.header for column in self.form.columns)]
+        self.head = max(_high(text, width, TABLE) for text, width in zip(texts, self.widths, strict=True))
+        self.limit = min(MAX_ROW, max(self.page / 2, self.page - self.head) // PIXEL * PIXEL)
+        style = self._style(HEI, TABLE, "center", border=1)
+        self.sheet.repeat_rows(self.top)
+        self.sheet.freeze_panes(self.top + 1, 0)
+        self._row([(n, n, text) for n, text in enumerate(texts)], style, self.head)
+
+    def _table(self, rows: Sequence[Row]) -> None:
+        columns = self.form.columns
+        texts = [
+            [str(n), *(clean(printed(row.values.get(c.key))) for c in columns)]
+            for n, row in enumerate(rows, 1)
+        ]
+        # Low enough for the first page, lest that shows a header and nothing under it.
+        limit = min(self.limit, self.page - self.used)
+        fitted = [[_fit(*cell, limit) for cell in zip(cells, self.widths, strict=True)] for cells in texts]
+        heights = [max(high for high, _ in cells) for cells in fitted]
+        grouped = next((n for n, c in enumerate(columns, 1) if c.key == self.form.group), None)
+        blocks = [range(n, n + 1) for n in range(len(rows))]
+        if grouped is not None:
+            groups = [_group(self.form, row) for row in rows]
+            labels = [cells[grouped][0] for cells in fitted]
+            blocks = list(self._blocks(groups, labels, heights))
+
+        sides = ["center", *("left" if column.type == "text" else "center" for column in columns)]
+        for block in blocks:
+            first = self.top
+            for n in block:
+                start = self._take(heights[n])
+                # Over several pages the middle is nowhere in particular.
+                level = "top" if self.top > start + 1 else "vcenter"
+                for c, (text, (_, size)) in enumerate(zip(texts[n], fitted[n], strict=True)):
+                    # A text like =1+1 stays one even when somebody edits the cell.
+                    quoted = text.startswith(_FORMULA)
+                    style = self._style(FANG, size, sides[c], valign=level, border=1, quote_prefix=quoted)
+                    if c != grouped:
+                        self._cell(start, self.top - 1, c, c, text, style, number=c == 0)
+                    elif n == block.start:
+                        label = text, style
+            if grouped is not None:
+                self._cell(first, self.top - 1, grouped, grouped, *label)
+
+    def _blocks(self, groups: list[str], labels: list[float], heights: list[float]) -> Iterator[range]:
+        """Neighbours of one group that stand on one page, so that every page says what it shows.
+
+        A block lower than its label is made higher, at its last row.
+        """
+        below, start, block = self.used, 0, 0.0
+        for n, height in enumerate(heights):
+            if n:
+                fits = below + max(block + height, labels[start]) <= self.page
+                if fits and groups[n] == groups[start] and heights[start] <= self.limit:
+                    block += height
+                    continue
+                heights[n - 1] += max(0.0, labels[start] - block)
+                below += max(block, labels[start])
+                yield range(start, n)
+            start, block = n, height
+            for piece in self._pieces(max(height, labels[n])):
+                below = (below if below + piece <= self.page else self.head) + piece
+            below -= max(height, labels[n])
+        if heights:
+            heights[-1] += max(0.0, labels[start] - block)
+            yield range(start, len(heights))
+
+    def _pieces(self, height: float) -> list[float]:
+        """The heights of the sheet rows that make one printed row: one, or several that pages may share."""
+        count = 1 if height <= self.limit else math.ceil(3 * height / self.limit)
+        return [math.ceil(height / count / PIXEL) * PIXEL] * count
+
+    def _take(self, height: float) -> int:
+        """Takes the next sheet rows for one printed row of this height; the first of them."""
+        start = self.top
+        for piece in self._pieces(height):
+            self.sheet.set_row(self.top, piece)
+            self.top += 1
+        return start
+
+    def _note_row(self, label: str | None, text: str, bold: bool) -> None:
+        style = self._style(FANG, TABLE, "left", bold=bold, border=1)
+        first, high = (0, 0.0) if label is None else (1, _high(label, self.widths[0], TABLE))
+        cells = [(first, self.last, text)] if label is None else [(0, 0, label), (first, self.last, text)]
+        self._row(cells, style, max(high, _high(text, sum(self.widths[first:]), TABLE)))
+
+    def _wide(self, text: str, style: Any, size: float) -> None:
+        self._row([(0, self.last, text)], style, _high(text, self.width, size))
+
+    def _row(self, cells: Sequence[tuple[int, int, str]], style: Any, height: float) -> None:
+        start = self._take(height)
+        self.used += height
+        for left, right, text in cells:
+            self._cell(start, self.top - 1, left, right, clean(text), style)
+
+    def _cell(
+        self, first: int, last: int, left: int, right: int, text: str, style: Any, number: bool = False
+    ) -> None:
+        if (first, left) != (last, right):
+            self.sheet.merge_range(first, left, last, right, "", style)
+        if number:
+            self.sheet.write_number(first, left, int(text), style)
+        elif text:
+            self.sheet.write_string(first, left, text, style)
+        else:
+            self.sheet.write_blank(first, left, None, style)
+
+    def _style(self, font: str, size: float, side: str, **more: object) -> Any:
+        key = (font, size, side, *more.items())
+        if key not in self.styles:
+            look = {
+                "font_name": font,
+                "font_size": size,
+                "align": side,
+                "valign": "vcenter",
+                "text_wrap": True,
+            }
+            self.styles[key] = self.book.add_format(look | more)
+        return self.styles[key]
+
+
+def clean(text: str) -> str:
+    """Text that every spreadsheet program can show: nothing invisible, no longer than a cell takes."""
+    text = _UNPRINTABLE.sub(lambda c: " " if c[0] == "\t" else "", text.replace("\r\n", "\n"))
+    if text.count("\n") > MAX_BREAKS:
+        text = text.replace("\n", " ")
+    if len(text) * 2 > MAX_TEXT and len(text.encode("utf-16-le")) // 2 > MAX_TEXT:
+        # Half a surrogate pair at the cut is dropped.
+        text = text.encode("utf-16-le")[: (MAX_TEXT - 1) * 2].decode("utf-16-le", "ignore") + "…"
+    return text
+
+
+def _group(form: Form, row: Row) -> str:
+    return same(printed(row.values.get(form.group or "")))
+
+
+def _height(lines: int, size: float) -> float:
+    # Noto CJK sets its lines wider apart (1.45) than 仿宋_GB2312 does: better some air than a cut line.
+    return math.ceil((lines * size * 1.44 + 3) / PIXEL) * PIXEL
+
+
+def _high(text: str, width: float, size: float) -> float:
+    """The height in points of a text wrapped in a cell of this width in mm."""
+    room = (width - 1.5) * MM / size
+    return _height(sum(_wrapped(part, room) for part in text.split("\n")), size)
+
+
+def _fit(text: str, width: float, limit: float) -> tuple[float, float]:
+    """Height and size of a cell's text: the largest size in which it stays within the limit."""
+    for size in SMALLER:
+        high = _high(text, width, size)
+        if high <= limit:
+            break
+    return high, size
+
+
+def _wrapped(text: str, room: float) -> int:
+    """Lines of a paragraph when a line holds `room` Chinese characters; words are kept whole, as printed."""
+    if len(text) <= room:
+        return 1
+    whole, lines, x = max(1, int(room)), 1, 0.0
+    for run in _RUNS.findall(text):
+        if run[0] > "~":
+            rest = len(run) - max(0, int(room - x))
+            if rest <= 0:
+                x += len(run)
+            else:
+                more = math.ceil(rest / whole)
+                lines, x = lines + more, rest - (more - 1) * whole
+        else:
+            wide = len(run) * (0.3 if run[0] == " " else 0.6)
+            if x + wide > room and run[0] != " ":
+                lines, x = lines + (x > 0) + int(wide / room), wide % room
+            else:
+                x = min(room, x + wide)
+    # Punctuation that may not begin a line takes the character before it along.
+    return lines + lines // 24

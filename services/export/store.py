@@ -1,0 +1,91 @@
+"""The published rows and the catalogues that were made of them.
+
+How a catalogue looks is not here: that is `sheet.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import Field, SQLModel
+
+from services.export.sheet import Row
+from shared.runtime.database import delivery_tables, put
+
+METADATA = MetaData(schema="export")
+delivery_tables(METADATA)
+
+
+class Table(SQLModel):
+    metadata = METADATA
+
+
+class RowTable(Table, table=True):
+    """One published row; `shown` is false once its case was closed after all."""
+
+    __tablename__ = "row"
+
+    case: UUID = Field(primary_key=True)
+    version: int
+    notice: str
+    form: str
+    shown: bool
+    filed: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    values: dict[str, Any] | None = Field(sa_column=Column(JSONB, nullable=True))
+
+
+class Catalogue(Table, table=True):
+    """The last catalogue of one annex."""
+
+    notice: str = Field(primary_key=True)
+    form: str = Field(primary_key=True)
+    title: str
+    rows: int
+    sha256: str
+    object: str
+    size: int
+    published_on: date
+
+
+async def follow(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Take over published and closed cases, the newest version only."""
+    newest: dict[Any, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["case"] not in newest or newest[row["case"]]["version"] < row["version"]:
+            newest[row["case"]] = row
+    await put(
+        conn,
+        'export."row"',
+        list(newest.values()),
+        'on conflict ("case") do update set version = excluded.version, shown = excluded.shown, '
+        'filed = coalesce(excluded.filed, "row".filed), "values" = coalesce(excluded."values", "row"."values") '
+        'where "row".version < excluded.version',
+    )
+
+
+async def shown(conn: AsyncConnection, notice: str, form: str) -> list[Row]:
+    rows = await conn.execute(
+        text(
+            'select "case", filed, "values" from export."row" '
+            "where notice = :notice and form = :form and shown"
+        ),
+        {"notice": notice, "form": form},
+    )
+    return [Row(str(row.case), row.filed, row.values) for row in rows]
+
+
+async def keep(conn: AsyncConnection, catalogue: Mapping[str, Any]) -> bool:
+    """Remember a catalogue; False when the last one of this annex has the same bytes."""
+    found = await put(
+        conn,
+        "export.catalogue",
+        [catalogue],
+        "on conflict (notice, form) do update set title = excluded.title, rows = excluded.rows, "
+        "sha256 = excluded.sha256, object = excluded.object, size = excluded.size, "
+        "published_on = excluded.published_on where catalogue.sha256 <> excluded.sha256 returning sha256",
+    )
+    return bool(found)

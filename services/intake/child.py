@@ -1,0 +1,270 @@
+"""Workbooks from outside, opened in a process that may take no more than its share: asyncio API and server.
+
+What is done with a workbook is not here (workbook.py).
+
+A server process with the libraries loaded and nothing of our environment forks a worker for every file: a few
+milliseconds instead of half a second. The worker takes the request, limits itself, answers in JSON and ends.
+A minder between the two waits for it and adds one byte, the signal that ended it; so the server never waits.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from services.intake import workbook
+from services.intake.workbook import MB, Compiled, RawRow, Sheet, Unusable
+from shared.contracts.types import Finding
+from shared.notices.model import Notice
+
+OUTPUT = 100 * MB
+"""Most that a worker may answer, and the largest file that it may write (openpyxl writes temporary ones)."""
+PATIENCE = 5
+"""Seconds beyond the limit: the kernel ends a worker in time, this is for a server that does not answer."""
+
+ROOT = Path(__file__).resolve().parents[2]
+SAY = {
+    "workbook.timeout": "读取这个文件用时过长；请删除表格以外的内容，另存为 .xlsx 后再报送",
+    "workbook.memory": "读取这个文件占用内存过多；请删除表格以外的内容，另存为 .xlsx 后再报送",
+    "workbook.crash": "无法读取这个文件；请用 Excel 或 WPS 打开后另存为 .xlsx 再报送",
+}
+ENDS = {
+    signal.SIGALRM: "workbook.timeout",
+    signal.SIGXCPU: "workbook.timeout",
+    signal.SIGKILL: "workbook.timeout",
+    signal.SIGABRT: "workbook.memory",  # how Rust ends when it gets no memory
+}
+FAILED = 255
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one workbook may take: seconds (of the clock and of the processor) and bytes of memory."""
+
+    seconds: float = 10
+    memory: int = 1024 * MB
+
+
+USUAL = Limits()
+MARKING = Limits(seconds=30)
+"""Marking 20,000 rows takes some fifteen seconds; the file has been read within the usual limits before."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    notice: Notice
+
+
+# --- our side -------------------------------------------------------------------------------------------
+
+
+async def read(data: bytes, name: str, compiled: Compiled, limits: Limits = USUAL) -> list[Sheet]:
+    """`workbook.read` in a limited process; raises `Unusable`, also for a file that ends the process."""
+    head, _ = await _ask({"do": "read", "name": name}, data, compiled, limits)
+    return [
+        Sheet(
+            **{
+                **sheet,
+                "rows": [RawRow(**row) for row in sheet["rows"]],
+                "findings": [Finding(**f) for f in sheet["findings"]],
+            }
+        )
+        for sheet in head["sheets"]
+    ]
+
+
+async def mark(
+    data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled, limits: Limits = MARKING
+) -> bytes:
+    """`workbook.mark` in a limited process."""
+    listed = [f.model_dump() for f in findings]
+    _, body = await _ask({"do": "mark", "name": name, "findings": listed}, data, compiled, limits)
+    return body
+
+
+async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits: Limits) -> tuple[Any, bytes]:
+    request |= {"notice": compiled.notice.model_dump(mode="json"), "limits": asdict(limits)}
+    message = json.dumps(request).encode() + b"\n" + data
+    answer = bytearray()
+    try:
+        async with asyncio.timeout(limits.seconds + PATIENCE):
+            reader, writer = await asyncio.open_connection(sock=_connect())
+            try:
+                writer.write(message)
+                writer.write_eof()
+                while chunk := await reader.read(MB):
+                    answer += chunk
+                    if len(answer) > OUTPUT:
+                        raise Unusable("workbook.crash", SAY["workbook.crash"])
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except TimeoutError:
+        close()
+        raise Unusable("workbook.timeout", SAY["workbook.timeout"]) from None
+    except OSError:
+        pass  # the worker ended before it had read everything; what it ended of is in the answer, if anything
+    if not answer or answer[-1]:
+        code = ENDS.get(signal.Signals(answer[-1]), "") if answer and answer[-1] != FAILED else ""
+        raise Unusable(code or "workbook.crash", SAY[code or "workbook.crash"])
+    head, _, body = bytes(answer[:-1]).partition(b"\n")
+    reply = json.loads(head)
+    if "code" in reply:
+        raise Unusable(reply["code"], reply["detail"])
+    return reply, body
+
+
+_server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+
+
+def _connect() -> socket.socket:
+    """A fresh connection to a worker of its own."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        for _ in range(2):
+            try:
+                socket.send_fds(_control(), [b"w"], [theirs.fileno()])
+                return ours
+            except OSError:  # the server has ended; the next round starts another
+                close()
+    ours.close()
+    raise Unusable("workbook.crash", SAY["workbook.crash"])
+
+
+def _control() -> socket.socket:
+    global _server  # noqa: PLW0603 - one server a process, started when first needed
+    if _server is None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-s", "-m", "services.intake.child", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # Nothing of ours: no passwords to read, and the order of sets the same every time.
+                env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+                cwd="/",
+            )
+        _server = process, ours
+    return _server[1]
+
+
+@atexit.register
+def close() -> None:
+    """End the server; it is started again when needed."""
+    global _server  # noqa: PLW0603 - see above
+    if _server is not None:
+        process, control = _server
+        _server = None
+        control.close()
+        process.kill()
+        process.wait()
+
+
+# --- the server's side ------------------------------------------------------------------------------------
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a minder for every connection that arrives; end when our side has closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our side closes in time
+    while True:
+        _, fds, _, _ = socket.recv_fds(control, 1, 1)
+        if not fds:
+            return
+        if os.fork() == 0:
+            control.close()
+            _mind(socket.socket(fileno=fds[0]))
+        os.close(fds[0])
+
+
+def _mind(connection: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    worker = os.fork()
+    if worker == 0:
+        _work(connection)
+    _, status = os.waitpid(worker, 0)
+    shutil.rmtree(_temporary(worker), ignore_errors=True)
+    end = os.WTERMSIG(status) if os.WIFSIGNALED(status) else FAILED if status else 0
+    with contextlib.suppress(OSError):  # nobody waits for it any more
+        connection.sendall(bytes([end]))
+    os._exit(0)
+
+
+def _temporary(worker: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"yiqi-workbook-{os.getuid()}-{worker}"
+
+
+def _work(connection: socket.socket) -> None:
+    try:
+        request = bytearray()
+        while chunk := connection.recv(MB):
+            request += chunk
+        line, _, data = bytes(request).partition(b"\n")
+        asked = json.loads(line)
+        _limit(Limits(**asked["limits"]))
+        connection.sendall(_answer(asked, data))
+    except MemoryError:
+        os.kill(os.getpid(), signal.SIGABRT)
+    except BaseException:  # noqa: BLE001 - Rust panics derive from it; whatever it is, this process ends here
+        os._exit(1)
+    os._exit(0)
+
+
+def _limit(limits: Limits) -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
+        (resource.RLIMIT_FSIZE, OUTPUT),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 32),
+    ):
+        resource.setrlimit(what, (most, most))
+    signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what Rust says when it ends is no line of our log
+    folder = _temporary(os.getpid())
+    with contextlib.suppress(OSError):  # read-only disks: reading needs none
+        folder.mkdir(mode=0o700)
+        tempfile.tempdir = str(folder)
+
+
+def _answer(asked: dict[str, Any], data: bytes) -> bytes:
+    """One line of JSON, then the marked workbook if one was asked for."""
+    compiled = _Loaded(Notice.model_validate(asked["notice"]))
+    body = b""
+    reply: dict[str, Any] = {}
+    try:
+        if asked["do"] == "mark":
+            findings = [Finding(**f) for f in asked["findings"]]
+            body = workbook.mark(data, asked["name"], findings, compiled)
+        else:
+            sheets = workbook.read(data, asked["name"], compiled)
+            reply["sheets"] = [
+                {
+                    **vars(s),  # not asdict: it copies every value, which takes longer than reading does
+                    "rows": [vars(r) for r in s.rows],
+                    "findings": [f.model_dump() for f in s.findings],
+                }
+                for s in sheets
+            ]
+    except Unusable as error:
+        reply = {"code": error.code, "detail": error.detail}
+    return json.dumps(reply).encode() + b"\n" + body
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,393 @@
+"""Pure judgement of what is filed: who may file it, is the row sound, which rules does it break.
+
+Remembering (duplicates, counts, history) is not here: it arrives as arguments. Nor is reading workbooks.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from services.intake.workbook import Sheet
+from shared.contracts.envelope import YIQI
+from shared.contracts.submission import Filer
+from shared.contracts.types import Finding, ItemKind, Party, Values
+from shared.notices.calendar import SHANGHAI
+from shared.notices.directory import Agency, Directory, UnknownAgency, normal, unlisted
+from shared.notices.forms import Row
+from shared.notices.load import CompiledNotice
+from shared.notices.model import Tally
+from shared.notices.rules import Facts, Item
+from shared.notices.values import chinese_date, same
+
+CLAUSE = "接口契约"
+_NUMBER = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True)
+class Filing:
+    """Who files, for whom, when: the same for all rows of a package."""
+
+    notice: CompiledNotice
+    filer: Filer
+    by: Agency | None
+    """The agency that is asked to recommend it."""
+    district: str
+    received: datetime
+    package: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """Whose quota it counts against: the recommender's, else the filer's own (AMB-14)."""
+        return self.by.code if self.by else self.filer.code
+
+    @property
+    def on(self) -> date:
+        return self.received.astimezone(SHANGHAI).date()
+
+    @property
+    def late(self) -> bool:
+        deadline = self.notice.notice.filing_deadline
+        return deadline is not None and self.filer.kind in deadline.kinds and self.on > deadline.on
+
+    def party(self) -> Party:
+        return Party(code=self.filer.code, kind=self.filer.kind, name=self.filer.name, email=self.filer.email)
+
+    def names(self) -> dict[str, Any]:
+        """The filer as the expressions of package rules see it."""
+        return {
+            "unit.kind": self.by.kind if self.by else self.filer.kind,
+            "unit.name": self.by.name if self.by else self.filer.name,
+            "filer.kind": self.filer.kind,
+            "filer.code": self.filer.code,
+            "filer.name": self.filer.name,
+            "filer.registered": bool(self.filer.miit_registered),
+        }
+
+
+@dataclass
+class Judged:
+    """One row on its way: what it is, what is wrong with it, and which case it belongs to."""
+
+    form: str
+    row: Row
+    findings: list[Finding]
+    case: UUID | None = None
+    digest: UUID | None = None
+    direction: str | None = None
+    item: Item | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+    tallies: list[tuple[str, str]] = field(default_factory=list)
+    revision: int = 1
+    position: int = 0
+    """Among the rows of its package: catalogues keep the order in which a unit lists its items."""
+    root: str = "#/data/values"
+    place: tuple[str, int, Mapping[str, str]] | None = None
+    """Sheet, row and cells by column, when it came in a workbook."""
+
+    @property
+    def hard(self) -> bool:
+        return any(f.severity == "hard" for f in self.findings)
+
+
+def fault(rule: str, code: str, detail: str, pointer: str, clause: str = CLAUSE) -> Finding:
+    return Finding(rule=rule, code=code, severity="hard", clause=clause, detail=detail, pointer=pointer)
+
+
+def number_of(form: str, case: UUID) -> str:
+    """The number that people read out: `F3-7K3M9QXA`. It follows from the case, so that it survives every
+    replay; 40 bits, and the database refuses the one clash in a trillion pairs."""
+    bits = int.from_bytes(case.bytes[:5], "big")
+    return form + "-" + "".join(_NUMBER[bits >> shift & 31] for shift in range(35, -1, -5))
+
+
+def admit(
+    notice: CompiledNotice | None, directory: Directory, filer: Filer, recommender: str | None, token: str
+) -> tuple[Agency | None, list[Finding]]:
+    """Whether this publisher may file as this unit (R-GEN-011): the token of the subject is proven, what
+    the event says of itself is only compared with it."""
+    found: list[Finding] = []
+    if notice is None:
+        return None, [fault("notice", "notice.unknown", "没有这个通知", "#/data/notice")]
+    if notice.notice.status != "in_force":
+        found.append(fault("notice", "notice.closed", "该通知不在征集期内", "#/data/notice"))
+    agency = directory.find(token)
+    if filer.code != token:
+        found.append(
+            fault(
+                "R-GEN-011",
+                "identity.code",
+                f"只能以发布者 {token} 的名义报送",
+                "#/data/filer/code",
+                "R-GEN-011",
+            )
+        )
+    elif agency is None:
+        if filer.kind != "K6" or token != _own_code(filer.name):
+            found.append(
+                fault(
+                    "R-GEN-011",
+                    "identity.unknown",
+                    "名录中没有这个单位；服务机构自荐请用由机构名称得出的代码",
+                    "#/data/filer/code",
+                    "R-GEN-011",
+                )
+            )
+    else:
+        if filer.kind != agency.kind:
+            found.append(
+                fault(
+                    "R-GEN-011", "identity.kind", f"名录中该单位的类别是 {agency.kind}", "#/data/filer/kind"
+                )
+            )
+        if normal(filer.name) not in {normal(n) for n in agency.names()}:
+            found.append(
+                fault("R-GEN-011", "identity.name", "单位名称与名录不一致", "#/data/filer/name", "R-GEN-011")
+            )
+    if recommender is not None:
+        by = directory.find(recommender)
+        if by is None or by.kind not in ("K1", "K2", "K5"):
+            found.append(
+                fault(
+                    "ST-COL-2",
+                    "recommender",
+                    "推荐单位应为有关部门、区主管部门或行业协会（名录代码）",
+                    "#/data/recommender",
+                    notice.notice.clause_name,
+                )
+            )
+    return agency, found
+
+
+def _own_code(name: str) -> str | None:
+    try:
+        return unlisted(name).code
+    except UnknownAgency:
+        return None
+
+
+def district_of(agency: Agency | None, recommender: Agency | None, city: str) -> str:
+    for one in (recommender, agency):
+        if one is not None and one.district:
+            return one.district
+    return city
+
+
+def case_of(notice: str, form: str, unit: str, title: str) -> UUID:
+    """The same item of the same unit in the same round is the same case (R-COL-040)."""
+    return uuid5(YIQI, f"case/{notice}/{form}/{unit}/{same(title)}")
+
+
+def judge(
+    filing: Filing,
+    form: str,
+    raw: Mapping[str, Any],
+    *,
+    direction: str | None = None,
+    item_kind: ItemKind | None = None,
+    case: UUID | None = None,
+    root: str = "#/data/values",
+) -> Judged:
+    """What the row says of itself: its values, its direction, whether its form fits (R-COL-002, 017)."""
+    compiled = filing.notice
+    judge_ = compiled.forms.get(form)
+    notice = compiled.notice
+    if judge_ is None:
+        known = "、".join(compiled.forms)
+        finding = fault(
+            "R-COL-017", "form.unknown", f"该通知没有表 {form}；现有 {known}", "#/data/form", "征集通知·三"
+        )
+        return Judged(form, Row(None, ()), [finding], root=root)
+    row = judge_.judge(raw, root)
+    findings = list(row.findings)
+    if not notice.may_file(form, filing.filer.kind):
+        findings.append(
+            fault(
+                "R-COL-017",
+                "form.kind",
+                f"本类单位（{filing.filer.kind}）不报送{judge_.form.annex}",
+                "#/data/form",
+            )
+        )
+    chosen = direction or row.direction
+    if direction is not None:
+        known_direction = notice.by_direction.get(direction)
+        if known_direction is None:
+            labels = "、".join(d.label for d in notice.directions)
+            findings.append(
+                fault(
+                    "R-COL-002",
+                    "direction.unknown",
+                    f"征集方向应为以下之一：{labels}",
+                    "#/data/direction",
+                    "征集通知·一(一)",
+                )
+            )
+        elif form not in known_direction.forms:
+            annexes = "、".join(
+                compiled.forms[f].form.annex for f in known_direction.forms if f in compiled.forms
+            )
+            findings.append(
+                fault(
+                    "R-COL-017",
+                    "direction.form",
+                    f"方向“{known_direction.label}”应填{annexes or '其他附件'}",
+                    "#/data/direction",
+                    "征集通知·三",
+                )
+            )
+    judged = Judged(form, row, findings, direction=chosen, root=root)
+    if row.stored is not None:
+        kind = item_kind or row.item_kind
+        judged.case = case or case_of(notice.id, form, filing.unit, row.title)
+        content = json.dumps([row.stored, chosen, kind], sort_keys=True, ensure_ascii=False)
+        judged.digest = UUID(bytes=hashlib.blake2b(content.encode(), digest_size=16).digest())
+        judged.item = Item(
+            judge_.form,
+            row.stored,
+            row.title,
+            kind,
+            chosen,
+            filing.filer.kind,
+            filing.filer.code,
+            filing.filer.name,
+            bool(filing.filer.miit_registered),
+            filing.late,
+            filing.by.kind if filing.by else None,
+            filing.by.name if filing.by else None,
+        )
+    return judged
+
+
+def examine(filing: Filing, judged: Judged, facts: Facts) -> None:
+    """Every rule that does not count: adds its findings, and which counts the item would add to."""
+    if judged.item is None:
+        return
+    book = filing.notice.rules
+    judged.known = book.known(judged.item, facts)
+    judged.findings += book.findings(judged.form, judged.known, filing.on, tallied=False, root=judged.root)
+    if filing.late:
+        deadline = filing.notice.notice.filing_deadline
+        assert deadline
+        judged.findings.append(
+            Finding(
+                rule="R-COL-019",
+                code="late",
+                severity="soft",
+                clause=deadline.clause,
+                detail=f"报送时间已过截止日{chinese_date(deadline.on)}，是否受理由市级主管部门决定",
+                pointer="#",
+            )
+        )
+    judged.tallies = book.tallies(judged.form, judged.known)
+
+
+def count(filing: Filing, judged: Judged, tallies: Mapping[str, int]) -> None:
+    """The rules that count (quotas), for an item that is accepted; they are soft by construction."""
+    judged.known |= {f"facts.{name}": n for name, n in tallies.items()}
+    judged.findings += filing.notice.rules.findings(
+        judged.form, judged.known, filing.on, tallied=True, root=judged.root
+    )
+
+
+def placed(findings: Sequence[Finding], place: tuple[str, int, Mapping[str, str]] | None) -> list[Finding]:
+    """Findings with the sheet, row and cell that they are about."""
+    if place is None:
+        return list(findings)
+    sheet, row, cells = place
+    return [
+        f if f.row else replace_finding(f, sheet, row, cells.get(f.pointer.rsplit("/", 1)[-1]))
+        for f in findings
+    ]
+
+
+def replace_finding(finding: Finding, sheet: str, row: int, cell: str | None) -> Finding:
+    return finding.model_copy(update={"sheet": sheet, "row": row, "cell": cell})
+
+
+def published_key(filing: Filing, judged: Judged) -> str | None:
+    """(institution, name) of a row, normalised, for the comparison with earlier catalogues (R-COL-022)."""
+    if judged.row.stored is None:
+        return None
+    form = filing.notice.forms[judged.form].form
+    organizer = str(judged.row.stored.get(form.organizer or "") or filing.filer.name)
+    return earlier_key(organizer, name_of(form.name, judged.row.stored))
+
+
+def earlier_key(unit: str, name: str) -> str:
+    return same(unit) + "|" + same(name)
+
+
+def name_of(keys: Sequence[str], stored: Values) -> str:
+    return " ".join(str(stored.get(k) or "") for k in keys)
+
+
+# --- offline -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A sheet judged alone: its rows with what was typed, and every finding with its place."""
+
+    form: str | None
+    sheet: str
+    rows: list[tuple[Judged, Mapping[str, Any]]]
+    findings: list[Finding]
+
+
+def offline(filing: Filing, sheets: Sequence[Sheet]) -> list[Checked]:
+    """Judge workbooks without a server: nothing is remembered from elsewhere, so quotas and duplicates are
+    those of these sheets, and earlier catalogues are not asked."""
+    used: Counter[tuple[str, str]] = Counter()
+    filed: dict[UUID, tuple[int, UUID | None]] = {}
+    checked: list[Checked] = []
+    for sheet in sheets:
+        rows: list[tuple[Judged, Mapping[str, Any]]] = []
+        for i, raw in enumerate(sheet.rows):
+            if sheet.form is None:
+                break
+            judged = judge(filing, sheet.form, raw.raw, root=f"#/data/rows/{i}")
+            judged.place = (sheet.sheet, raw.row, raw.cells)
+            rows.append((judged, raw.raw))
+            if judged.case is None:
+                continue
+            revision, digest = filed.get(judged.case, (0, None))
+            examine(filing, judged, Facts(refiled=revision > 0 and digest != judged.digest))
+            if judged.hard or digest == judged.digest:
+                continue
+            filed[judged.case] = (revision + 1, judged.digest)
+            if revision == 0:
+                used.update(judged.tallies)
+            count(
+                filing,
+                judged,
+                {t.name: used[t.name, _scope(t, judged)] for t in filing.notice.notice.tallies},
+            )
+        findings = list(sheet.findings)
+        findings += [f for judged, _ in rows for f in placed(judged.findings, judged.place)]
+        checked.append(Checked(sheet.form, sheet.sheet, rows, findings))
+    totals: Counter[str] = Counter()
+    for (name, _), n in used.items():
+        totals[name] += n
+    if checked:
+        checked[0].findings.extend(_package_rules(filing, checked, totals))
+    return checked
+
+
+def _package_rules(filing: Filing, checked: Sequence[Checked], totals: Mapping[str, int]) -> list[Finding]:
+    """Those that count. That the sealed scan is there cannot be told from a workbook, so it is not asked."""
+    known = {
+        "filed.forms": sorted({c.form for c in checked if c.form and c.rows}),
+        "facts.has_scan": True,
+        "facts.has_editable": True,
+        **{f"facts.{t.name}": totals.get(t.name, 0) for t in filing.notice.notice.tallies},
+    }
+    return filing.notice.rules.package_findings(filing.names(), known, filing.on, tallied=True)
+
+
+def _scope(tally: Tally, judged: Judged) -> str:
+    return (judged.direction or "") if tally.by == "direction" else ""

@@ -1,0 +1,219 @@
+"""What intake remembers: the items it accepted, what counts against quotas, earlier catalogues, files.
+
+How rows are judged is not here; nothing is decided in SQL but uniqueness.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import Field, SQLModel
+
+from shared.runtime.database import Again, delivery_tables, put
+
+METADATA = MetaData(schema="intake")
+delivery_tables(METADATA)
+
+
+class Table(SQLModel):
+    metadata = METADATA
+
+
+class Submission(Table, table=True):
+    """One item, from its first filing: `digest` of its content, how often it was filed, where its case is."""
+
+    case: UUID = Field(primary_key=True)
+    number: str = Field(unique=True)
+    notice: str
+    form: str
+    unit: str
+    filer: str
+    title: str
+    direction: str | None
+    item_kind: str
+    revision: int
+    digest: UUID
+    state: str = Field(default="open", sa_column_kwargs={"server_default": "open"})
+    version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    tallies: list[list[str]] = Field(sa_column=Column(JSONB, nullable=False))
+    late: bool
+    package: str | None
+    received: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class Tally(Table, table=True):
+    """How many accepted items of a unit count under one name (R-COL-010…012); never below zero."""
+
+    notice: str = Field(primary_key=True)
+    unit: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True)
+    used: int
+
+
+class Published(Table, table=True):
+    """What was published before, by normalised institution and name (附件5 注, R-COL-022)."""
+
+    form: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    where: str
+    case: UUID | None
+
+
+class File(Table, table=True):
+    """An accepted file by its content: scans as evidence, workbooks as they were filed (R-GEN-006)."""
+
+    sha256: str = Field(primary_key=True)
+    name: str
+    role: str
+    publisher: str
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class Package(Table, table=True):
+    """One package and its answer."""
+
+    key: str = Field(primary_key=True)
+    publisher: str
+    notice: str
+    unit: str
+    outcome: str
+    rows: int
+    accepted: int
+    forms: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    files: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    late: bool
+    received: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+Index("intake_submission_unit", Submission.__table__.c.notice, Submission.__table__.c.unit)  # type: ignore[attr-defined]
+
+
+async def submissions(conn: AsyncConnection, cases: Iterable[UUID]) -> dict[UUID, Any]:
+    """The known items among `cases`."""
+    rows = await conn.execute(
+        text(
+            "select submission.case, number, filer, revision, digest, state, tallies from intake.submission "
+            "where submission.case = any(:cases)"
+        ),
+        {"cases": list(cases)},
+    )
+    return {row.case: row for row in rows}
+
+
+async def published(conn: AsyncConnection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    """Which (form, institution|name) were published before, and where."""
+    pairs = list(keys)
+    if not pairs:
+        return {}
+    rows = await conn.execute(
+        text(
+            'select form, key, "where", published.case from intake.published where (form, key) in '
+            "(select * from unnest(cast(:forms as text[]), cast(:keys as text[])))"
+        ),
+        {"forms": [f for f, _ in pairs], "keys": [k for _, k in pairs]},
+    )
+    return {(row.form, row.key): row for row in rows}
+
+
+async def accept(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store new items and new revisions. Two replicas that met the same item at once: one starts again."""
+    new = [r for r in rows if r["revision"] == 1]
+    if len(await put(conn, "intake.submission", new, "on conflict do nothing returning revision")) < len(new):
+        raise Again("the same item arrived twice at once")
+    for row in rows:
+        if row["revision"] > 1:
+            changed = await conn.execute(
+                text(
+                    "update intake.submission set revision = :revision, digest = :digest, state = 'open', "
+                    "title = :title, received = :received, late = late or :late "
+                    'where "case" = :case and revision = :revision - 1'
+                ),
+                {k: row[k] for k in ("revision", "digest", "title", "received", "late", "case")},
+            )
+            if changed.rowcount != 1:
+                raise Again("the same item was filed again at once")
+
+
+async def tally(
+    conn: AsyncConnection, steps: Mapping[tuple[str, str, str, str], int]
+) -> dict[tuple[str, str, str, str], int]:
+    """Add to the counts `(notice, unit, name, scope)` and return what they are now.
+
+    In sorted order, so that two replicas that add to the same counts wait for each other and never both.
+    """
+    rows = [
+        {"notice": n, "unit": u, "name": name, "scope": scope, "used": step}
+        for (n, u, name, scope), step in sorted(steps.items())
+    ]
+    found = await put(
+        conn,
+        "intake.tally",
+        rows,
+        "on conflict (notice, unit, name, scope) do update set used = greatest(0, tally.used + excluded.used) "
+        "returning notice, unit, name, scope, used",
+    )
+    return {(r.notice, r.unit, r.name, r.scope): r.used for r in found}
+
+
+async def follow(conn: AsyncConnection, changes: Mapping[UUID, tuple[int, str]]) -> Sequence[Any]:
+    """Take over `(version, state)` of cases, the newest only; returns the items that stopped counting."""
+    rows = await conn.execute(
+        text(
+            "with c as (select * from unnest(cast(:cases as uuid[]), cast(:versions as int[]), "
+            "cast(:states as text[])) as c (id, version, state)), "
+            "old as (select s.case, s.state from intake.submission s join c on s.case = c.id for update of s) "
+            "update intake.submission s set state = c.state, version = c.version from c, old "
+            "where s.case = c.id and old.case = s.case and c.version > s.version "
+            "returning s.case, s.notice, s.unit, s.tallies, s.state, old.state as before"
+        ),
+        {
+            "cases": list(changes),
+            "versions": [v for v, _ in changes.values()],
+            "states": [state for _, state in changes.values()],
+        },
+    )
+    return [row for row in rows if row.state == "closed" and row.before != "closed"]
+
+
+async def publish(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Remember what a catalogue shows; the first place stays."""
+    await put(conn, "intake.published", rows)
+
+
+async def tallies(conn: AsyncConnection, notice: str, unit: str) -> dict[str, int]:
+    """What a unit's items count under each name, over all directions."""
+    rows = await conn.execute(
+        text(
+            "select name, sum(used) as used from intake.tally where notice = :notice and unit = :unit group by name"
+        ),
+        {"notice": notice, "unit": unit},
+    )
+    return {row.name: int(row.used) for row in rows}
+
+
+async def keep_package(conn: AsyncConnection, row: Mapping[str, Any]) -> None:
+    await put(conn, "intake.package", [row])
+
+
+async def file(conn: AsyncConnection, sha256: str) -> bytes | None:
+    rows = await conn.execute(text("select body from intake.file where sha256 = :sha256"), {"sha256": sha256})
+    found = rows.scalar()
+    return bytes(found) if found is not None else None
+
+
+async def keep_file(
+    conn: AsyncConnection, sha256: str, name: str, role: str, publisher: str, body: bytes
+) -> None:
+    await conn.execute(
+        text(
+            "insert into intake.file (sha256, name, role, publisher, body) "
+            "values (:sha256, :name, :role, :publisher, :body) on conflict do nothing"
+        ),
+        {"sha256": sha256, "name": name, "role": role, "publisher": publisher, "body": body},
+    )

@@ -1,0 +1,29 @@
+"""What may stand on an envelope: one plain mailbox, in ASCII.
+
+Whether somebody reads it is not here: only the mail server can tell, and a bounce.
+"""
+
+from email_validator import EmailNotValidError, validate_email
+
+
+class BadAddress(ValueError):
+    """Nothing can be sent there; the message, in Chinese, says why and does not repeat the address."""
+
+
+def mailbox(address: str | None) -> str:
+    """The address with its domain in punycode. Names, comments, lists and quoted parts are refused.
+
+    A local part beyond ASCII needs SMTPUTF8, which few relays offer: it is refused here, because
+    the wire would raise an encoding error in the middle of a conversation.
+    """
+    if not address:
+        raise BadAddress("没有电子邮箱")
+    try:
+        # `.test` is where demonstrations send; whether a domain exists is the relay's question.
+        found = validate_email(
+            address, check_deliverability=False, allow_smtputf8=False, test_environment=True
+        ).ascii_email
+    except EmailNotValidError as error:
+        raise BadAddress("电子邮箱不合格式") from error
+    assert found is not None, "without SMTPUTF8 there is always an ASCII form"  # for mypy
+    return found

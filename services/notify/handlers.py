@@ -1,0 +1,241 @@
+"""What notify hears, and the two things it does of itself: sending what is owed, recalling deadlines.
+
+Which letters are owed is in `owed.py`, how they read in `letters/`, the ledger in `store.py`.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email import policy
+from email.headerregistry import Address
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from services.notify import owed, reminders, smtp, store
+from services.notify.address import BadAddress
+from services.notify.compose import ForeignSignature, MissingAttachment, compose
+from services.notify.owed import Owed
+from shared.contracts import registry
+from shared.contracts.case import CaseChanged, CaseReturned
+from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailUnknown
+from shared.contracts.registry import EventType
+from shared.contracts.submission import PackageJudged
+from shared.notices.calendar import Calendar
+from shared.notices.directory import Directory
+from shared.notices.load import CompiledNotice, load_all
+from shared.runtime import files, metrics
+from shared.runtime.delivery import Item, Tx
+from shared.runtime.service import Context, Service
+
+PATIENCE = (5, 15, 60, 300, 900)
+"""Seconds between attempts when nothing was sent; the last repeats."""
+GIVE_UP_AFTER = 100
+"""Attempts, at 15 minutes a day: then the mail has failed and a person must see to it."""
+
+SETTLED: dict[str, tuple[EventType, type[MailSettled]]] = {
+    "sent": (registry.MAIL_SENT, MailSent),
+    "failed": (registry.MAIL_FAILED, MailFailed),
+    "unknown": (registry.MAIL_UNKNOWN, MailUnknown),
+}
+
+
+@dataclass
+class Notify:
+    notices: Mapping[str, CompiledNotice] = field(default_factory=dict)
+    directory: Directory = field(default_factory=lambda: Directory(agencies=()))
+    calendar: Calendar = field(default_factory=Calendar.load)
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    _noted: set[tuple[str, str, str]] = field(default_factory=set)
+    _recalled: set[str] = field(default_factory=set)
+
+    async def setup(self, context: Context) -> None:
+        self.notices = load_all(context.settings.notices)
+        self.directory = Directory.load(context.settings.agencies)
+        self.calendar = Calendar.load(context.settings.calendars)
+
+    # --- what is owed ---
+
+    async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
+        letters: list[Owed] = []
+        facts: set[tuple[str, str, str]] = set()
+        corrections: dict[UUID, dict[str, Any]] = {}
+        for item in items:
+            data = item.data
+            compiled = self.notices.get(data.notice)
+            if compiled is None:
+                continue
+            notice = compiled.notice
+            if isinstance(data, CaseChanged):
+                letters += owed.letters_of_case(notice, data, self.directory)
+                if item.type is registry.CASE_OPENED:
+                    facts |= {(notice.id, data.unit, fact) for fact in ("filed", *data.counts)}
+                    continue
+                waits = isinstance(data, CaseReturned)
+                last = corrections.get(data.case)
+                if last is None or last["version"] < data.version:
+                    corrections[data.case] = {
+                        "case": data.case,
+                        "version": data.version,
+                        "due": data.due if waits else None,
+                        "change": data.model_dump(mode="json") if waits else None,
+                    }
+            elif isinstance(data, PackageJudged):
+                letters += owed.letters_of_package(notice, data, self.directory)
+            elif item.type is registry.SUBMISSION_REFUSED:
+                letters += owed.letters_of_refusal(notice, data, self.directory, event=item.event.id)
+        await store.owe(tx.conn, letters)
+        fresh = facts - self._noted
+        await store.note(tx.conn, sorted(fresh))
+        # Only a saving: losing it on a crash or a rollback costs one statement that finds the row there.
+        self._noted |= fresh
+        await store.correct(tx.conn, list(corrections.values()))
+        self.work.set()
+
+    async def remind(self, context: Context) -> None:
+        """Every second: enter the reminders that have become due. A rung that is in the ledger stays one."""
+        now = context.clock.now()
+        async with context.engine.begin() as conn:
+            for compiled in self.notices.values():
+                notice = compiled.notice
+                if notice.status != "in_force":
+                    continue
+                for deadline in notice.deadlines:
+                    rung = reminders.due_now(reminders.rungs(deadline, self.calendar), None, now)
+                    key = f"{notice.id}/{deadline.id}/{rung.key}" if rung else ""
+                    if rung is None or key in self._recalled:
+                        continue
+                    done = await store.facts(conn, notice.id) if deadline.unless else set()
+                    letters = [
+                        owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar)
+                        for kind in deadline.remind
+                        for a in self.directory.of_kind(kind)
+                        if (a.code, deadline.unless) not in done
+                    ]
+                    await store.owe(conn, letters)
+                    self._recalled.add(key)
+            for row in await store.corrections(conn):
+                compiled = self.notices.get(row.change["notice"])
+                rung = reminders.due_now(reminders.correction_rungs(row.due, self.calendar), None, now)
+                if compiled is None or rung is None:
+                    continue
+                change = CaseReturned.model_validate(row.change)
+                key = f"{change.case}/{change.version}/{rung.key}"
+                if key not in self._recalled:
+                    letter = owed.letter_of_correction(compiled.notice, change, rung, self.directory)
+                    await store.owe(conn, [letter])
+                    self._recalled.add(key)
+        self.work.set()
+
+    # --- sending ---
+
+    async def send(self, context: Context) -> None:
+        """One worker: claims, composes, delivers, settles. Its claims are its own for as long as it holds an
+        advisory lock on a connection of its own, which the database frees the moment the process dies."""
+        settings = context.settings
+        worker = random.SystemRandom().getrandbits(62)
+        relay = smtp.Relay(
+            settings.smtp_host,
+            settings.smtp_port,
+            hostname=settings.mail_domain,
+            security=settings.smtp_security,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+            final_timeout=settings.smtp_reply_timeout,
+        )
+        async with context.engine.connect() as alive:
+            await alive.execute(text("select pg_advisory_lock(:worker)"), {"worker": worker})
+            await alive.commit()
+            try:
+                while True:
+                    self.work.clear()
+                    while await self._one(context, relay, worker):
+                        pass
+                    try:
+                        await asyncio.wait_for(self.work.wait(), 5)
+                    except TimeoutError:
+                        # Also the moment to notice that the lock went with its connection.
+                        await alive.execute(text("select 1"))
+                        await alive.commit()
+            finally:
+                await relay.close()
+
+    async def _one(self, context: Context, relay: smtp.Relay, worker: int) -> bool:
+        settings = context.settings
+        async with context.engine.begin() as conn:
+            claimed = await store.claim(conn, worker)
+        if claimed is None:
+            return False
+        letter, attempt = claimed
+        try:
+            attached = {
+                a.sha256: await files.fetch(context.jetstream, files.OURS, a.sha256)
+                for a in letter.attachments
+            }
+            message = compose(
+                letter,
+                message_id_domain=settings.mail_domain,
+                sender=Address(settings.mail_from_name, addr_spec=settings.mail_from),
+                date=context.clock.now(),
+                files=attached,
+            )
+        except (BadAddress, ForeignSignature, MissingAttachment, files.Missing) as error:
+            await self._settle(context, letter, attempt, "failed", type(error).__name__)
+            return True
+
+        async def before_data() -> bool:
+            async with context.engine.begin() as conn:
+                return await store.begin_data(conn, letter.mail, attempt)
+
+        outcome = await relay.deliver(
+            settings.mail_from, letter.address or "", message.as_bytes(policy=policy.SMTP), before_data
+        )
+        match outcome:
+            case smtp.Sent():
+                await self._settle(context, letter, attempt, "sent", None)
+            case smtp.Unknown(why):
+                await self._settle(context, letter, attempt, "unknown", why)
+            case smtp.Failed(why):
+                await self._settle(context, letter, attempt, "failed", why)
+            case smtp.Later(why) if attempt >= GIVE_UP_AFTER:
+                await self._settle(context, letter, attempt, "failed", why)
+            case smtp.Later(why):
+                wait = PATIENCE[min(attempt, len(PATIENCE)) - 1]
+                async with context.engine.begin() as conn:
+                    await store.postpone(conn, letter.mail, attempt, why, wait)
+                metrics.MAILS.labels(letter.letter, "postponed").inc()
+        return True
+
+    async def _settle(
+        self, context: Context, letter: Owed, attempt: int, state: str, why: str | None
+    ) -> None:
+        async with context.delivery.transaction() as tx:
+            if await store.settle(tx.conn, letter.mail, attempt, state, why):
+                _tell(tx, letter.mail, letter.letter, letter.to, letter.case, state, why, attempt)
+
+    async def recover(self, context: Context) -> None:
+        """Every second: what dead workers left behind."""
+        async with context.delivery.transaction() as tx:
+            for row in await store.recover(tx.conn, await store.orphans(tx.conn)):
+                _tell(tx, row.id, row.letter, row.to_code, row.case, "unknown", "worker died", row.attempt)
+
+
+def _tell(
+    tx: Tx, mail: UUID, letter: str, to: str, case: UUID | None, state: str, why: str | None, attempt: int
+) -> None:
+    type_, payload = SETTLED[state]
+    metrics.MAILS.labels(letter, state).inc()
+    # The attempt is part of the cause: `unknown` may be followed by the answer of a worker thought dead.
+    tx.say(type_, to, payload(mail=mail, letter=letter, to=to, case=case, why=why), mail, attempt, state)
+
+
+notify = Notify()
+service = Service(
+    "notify",
+    {"evt": notify.on_evt},
+    setup=notify.setup,
+    tasks=(notify.send, notify.send),
+    sweeps=(notify.remind, notify.recover),
+)

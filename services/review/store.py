@@ -1,0 +1,142 @@
+"""The cases and their history, as tables and as the few statements that read and write them.
+
+What may happen to a case is not here: that is `decide.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import Field, SQLModel
+
+from services.review.decide import Case, Step
+from shared.contracts.types import Finding, Party
+from shared.runtime.database import Again, delivery_tables, put
+
+METADATA = MetaData(schema="review")
+delivery_tables(METADATA)
+
+
+class Table(SQLModel):
+    metadata = METADATA
+
+
+class CaseRow(Table, table=True):
+    __tablename__ = "case"
+
+    case: UUID = Field(primary_key=True)
+    number: str = Field(unique=True)
+    notice: str
+    form: str
+    stage: str
+    version: int
+    revision: int
+    filer: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    recommender: str | None
+    unit: str
+    district: str
+    direction: str | None
+    item_kind: str
+    title: str
+    values: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    findings: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    late: bool
+    package: str | None
+    filed: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    due: date | None
+    provisional: bool
+
+
+class History(Table, table=True):
+    """One line a step (R-GEN-012): who, what, why, by which rules. `hash` covers the line and the one before."""
+
+    __table_args__ = (ForeignKeyConstraint(["case"], ["review.case.case"]),)
+
+    case: UUID = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    actor: str
+    officer: str | None
+    stage: str
+    outcome: str
+    reason: str
+    rules: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    acknowledges: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    fixes: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    cause: str
+    hash: str
+
+
+async def cases(conn: AsyncConnection, ids: Iterable[UUID], *, lock: bool = True) -> dict[UUID, Case]:
+    """The cases, locked in one order, so that two replicas deciding the same ones wait and never both."""
+    rows = await conn.execute(
+        text(
+            f'select * from review."case" where "case" = any(:ids) order by "case" {"for update" if lock else ""}'
+        ),
+        {"ids": sorted(set(ids))},
+    )
+    return {row.case: _case(row) for row in rows}
+
+
+def _case(row: Any) -> Case:
+    fields = dict(row._mapping)
+    fields["filer"] = Party(**fields["filer"])
+    fields["findings"] = tuple(Finding(**f) for f in fields["findings"])
+    return Case(**fields)
+
+
+def _row(case: Case) -> dict[str, Any]:
+    row = {name: getattr(case, name) for name in Case.__dataclass_fields__}
+    row["filer"] = case.filer.model_dump(exclude_none=True)
+    row["findings"] = [f.model_dump(exclude_none=True) for f in case.findings]
+    return row
+
+
+async def write(conn: AsyncConnection, steps: Sequence[Step], known: Mapping[UUID, Case]) -> None:
+    """All steps of a batch: the cases as the last step leaves them, and every line of history."""
+    last = {step.case.case: step.case for step in steps}
+    new = [_row(case) for id_, case in last.items() if id_ not in known]
+    if len(await put(conn, 'review."case"', new, "on conflict do nothing returning version")) < len(new):
+        raise Again("the same case was opened twice at once")
+    moved = [_row(case) for id_, case in last.items() if id_ in known]
+    if moved:
+        changing = (
+            "stage",
+            "version",
+            "revision",
+            "title",
+            "values",
+            "findings",
+            "direction",
+            "item_kind",
+            "late",
+            "package",
+            "due",
+            "provisional",
+        )
+        sets = ", ".join(f'"{c}" = excluded."{c}"' for c in changing)
+        await put(conn, 'review."case"', moved, f'on conflict ("case") do update set {sets}')
+    previous = await _hashes(conn, [id_ for id_ in last if id_ in known])
+    lines = []
+    for step in steps:
+        line = step.line(previous.get(step.case.case, ""))
+        previous[step.case.case] = line["hash"]
+        lines.append(line)
+    await put(conn, "review.history", lines, "")
+
+
+async def _hashes(conn: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, str]:
+    if not ids:
+        return {}
+    rows = await conn.execute(
+        text(
+            'select distinct on ("case") "case", hash from review.history where "case" = any(:ids) '
+            'order by "case", version desc'
+        ),
+        {"ids": list(ids)},
+    )
+    return {row.case: row.hash for row in rows}

@@ -1,0 +1,297 @@
+"""A form as a pydantic model, a JSON Schema, and a judge of one row.
+
+Reading and writing spreadsheets is not here, nor are rules that need more than the row itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
+
+from shared.contracts.types import (
+    Amount,
+    Contact,
+    Finding,
+    ItemKind,
+    Months,
+    Period,
+    Quantity,
+    Rate,
+    Values,
+)
+from shared.notices import values
+from shared.notices.model import CodeList, Column, Form, Notice, Round
+
+TEXT_LIMIT = 2000
+"""Ours, where the notice states none (spec §2.0): longer text is noted, not refused."""
+
+SHORT_LIMIT = 200
+"""What a printed date, number or contact may take (`types.Short`); nobody needs more, so it is refused."""
+
+_SHAPES: dict[str, type[BaseModel]] = {
+    "contact": Contact,
+    "period": Period,
+    "quantity": Quantity,
+    "amount": Amount,
+    "months": Months,
+    "rate": Rate,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One judged row: `stored` is None when the row cannot be stored at all."""
+
+    stored: Values | None
+    findings: tuple[Finding, ...]
+    title: str = ""
+    item_kind: ItemKind = "activity"
+    direction: str | None = None
+
+
+def _required(text: str) -> str:
+    if not text:
+        raise values.fault("missing", "不能为空")
+    return text
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping | list | tuple):
+        raise values.fault("schema.text", "应为文字，不能是列表或对象")
+    return values.tidy(value)
+
+
+def _before(parse: Callable[[str], Any]) -> BeforeValidator:
+    def read(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        return parse(_within(SHORT_LIMIT, _required(_text(value))))
+
+    return BeforeValidator(read)
+
+
+def _consistent(value: Any) -> Any:
+    """Parts given one by one keep the same promises as parts read from a text."""
+    match value:
+        case Contact():
+            mail = values.email(value.email) if value.email else None
+            return value.model_copy(update={"phones": tuple(map(values.phone, value.phones)), "email": mail})
+        case Period(start=None, end=date()):
+            raise values.fault("date.order", "有结束日期而没有开始日期")
+        case Period(start=date() as start, end=None):
+            return value.model_copy(update={"end": start})
+        case Period(start=date() as start, end=date() as end) if end < start:
+            raise values.fault("date.order", "结束日期早于开始日期")
+        case Quantity(number=int() as number) if number < 1:
+            raise values.fault("at_least_one", "数目应不小于1")
+        case Amount(number=Decimal() as sum_) if sum_ < 0:
+            raise values.fault("not_negative", "金额不能为负数")
+        case Months(min=int() as least) if least < 1:
+            raise values.fault("at_least_one", "贷款期限应不少于1个月")
+        case Months(min=int() as least, max=int() as most) if least > most:
+            raise values.fault("months.order", "期限的下限高于上限")
+        case Rate(min=Decimal() as low) if low < 0:
+            raise values.fault("not_negative", "利率不能为负数")
+        case Rate(min=Decimal() as low, max=Decimal() as high) if low > high:
+            raise values.fault("F5.10", "贷款利率区间的下限高于上限")
+    return value
+
+
+def _optional(value: Any) -> Any:
+    return None if value is None or (isinstance(value, str) and values.tidy(value) == "") else value
+
+
+def _closed(code_list: CodeList, text: str) -> str:
+    known = choose(code_list, text)
+    if known is None and not code_list.open:
+        labels = "、".join(c.label for c in code_list.values)
+        raise values.fault("list.closed", f"应为以下之一：{labels}")
+    return known or text
+
+
+def choose(code_list: CodeList, text: str) -> str | None:
+    """The exact label that a typed text stands for: ★, brackets, blanks and width do not matter."""
+    wanted = values.same(text)
+    for choice in code_list.values:
+        if wanted in (values.same(choice.label), *map(values.same, choice.aliases)):
+            return choice.label
+    return None
+
+
+def _annotation(column: Column, lists: Mapping[str, CodeList], year: int) -> Any:
+    shape: Any = str
+    if column.type in _SHAPES:
+        model = _SHAPES[column.type]
+        parse = partial(values.period, year=year) if column.type == "period" else values.PARSERS[column.type]
+        either = {"anyOf": [{"type": "string"}, TypeAdapter(model).json_schema()]}
+        shape = Annotated[model, _before(parse), AfterValidator(_consistent), WithJsonSchema(either)]
+    elif column.list is not None:
+        pick = partial(_closed, lists[column.list])
+        labels = [c.label for c in lists[column.list].values]
+        schema: dict[str, Any] = {"type": "string", "examples": labels}
+        if not lists[column.list].open:
+            schema = {"type": "string", "enum": labels}
+        shape = Annotated[
+            str,
+            BeforeValidator(_text),
+            AfterValidator(_required),
+            AfterValidator(pick),
+            WithJsonSchema(schema),
+        ]
+    elif column.type == "phone":
+        shape = Annotated[str, _before(values.phone), WithJsonSchema({"type": "string"})]
+    else:
+        after = [AfterValidator(_required)]
+        if column.stated and column.limit:
+            after.append(AfterValidator(partial(_within, column.limit)))
+        shape = Annotated[str, BeforeValidator(_text), *after]
+    if not column.required or column.conditional:
+        shape = Annotated[shape | None, BeforeValidator(_optional)]
+        return (shape, Field(default=None, description=column.header))
+    return (shape, Field(description=column.header))
+
+
+def _within(limit: int, text: str) -> str:
+    if (n := values.length(text)) > limit:
+        raise values.fault("limit", f"不超过{limit}字，实为{n}字")
+    return text
+
+
+class FormJudge:
+    """Judges rows of one form of one notice; built once, used for every row."""
+
+    def __init__(self, notice: Notice, form: Form) -> None:
+        self.form = form
+        self.lists = notice.lists
+        self.round: Round = notice.round
+        self.lines = {
+            line.key: Column(
+                field=line.field, key=line.key, header=line.label, type=line.type, required=line.required
+            )
+            for line in form.lines
+        }
+        self.columns = {**form.by_key, **self.lines}
+        fields: dict[str, Any] = {
+            key: _annotation(column, notice.lists, notice.round.year) for key, column in self.columns.items()
+        }
+        fields["extra"] = (dict[str, str], Field(default={}, description="表中另加的列"))
+        self.model: type[BaseModel] = create_model(
+            form.id.replace("-", "_") + "Row",
+            __config__=ConfigDict(extra="forbid", frozen=True),
+            **fields,
+        )
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema 2020-12 of `data.values`; a composite column takes its printed text or its parts."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$id": f"urn:cn:gov:gz:sme:form:{self.form.id}",
+            **self.model.model_json_schema(),
+            "description": f"{self.form.annex} {self.round.fill(self.form.title)}",
+        }
+
+    def judge(self, raw: Mapping[str, Any], root: str = "#/data/values") -> Row:
+        """Every fault of the row at once; the values are in their stored shape when there is no hard one."""
+        try:
+            stored = self.model.model_validate(raw).model_dump(mode="json", exclude_defaults=True)
+        except ValidationError as error:
+            return Row(None, tuple(self._fault(e, root) for e in error.errors(include_input=False)))
+        findings = tuple(self._notes(stored, root))
+        title = " ".join(values.printed(stored.get(k)) for k in self.form.name)
+        return Row(stored, findings, title[:200], self._item_kind(stored), self._direction(stored))
+
+    def finding(self, key: str, code: str, severity: Any, detail: str, root: str, rule: str = "") -> Finding:
+        column = self.columns.get(key)
+        return Finding(
+            rule=rule or (column.field if column else self.form.id),
+            code=code,
+            severity=severity,
+            clause=self.form.clause,
+            detail=f"“{column.header.rstrip('：:')}”：{detail}" if column else detail,
+            pointer=f"{root}/{key.replace('~', '~0').replace('/', '~1')}",
+        )
+
+    def _fault(self, error: Any, root: str) -> Finding:
+        key = str(error["loc"][0]) if error["loc"] else ""
+        code, detail, rule = error["type"], error["msg"], ""
+        if code.startswith("R-"):
+            rule = code.split(".")[0]
+        elif code == "missing":
+            detail = "不能为空"
+        elif code == "extra_forbidden":
+            known = "、".join(self.columns)
+            code, detail = "schema.extra", f"表{self.form.id}没有字段 {key}；可用：{known}"
+        elif "." not in code and code not in OURS:
+            code, detail = "schema." + code, "取值不合要求"
+        return self.finding(key, code, "hard", detail, root, rule)
+
+    def _notes(self, stored: Values, root: str) -> list[Finding]:
+        found = []
+        for key, column in self.columns.items():
+            value = stored.get(key)
+            if value is None:
+                if column.conditional:
+                    found.append(self.finding(key, "conditional", "soft", column.conditional, root))
+                continue
+            limit = column.limit or (TEXT_LIMIT if column.type == "text" else None)
+            if limit and not column.stated and isinstance(value, str) and (n := values.length(value)) > limit:
+                found.append(self.finding(key, "limit", "soft", f"建议不超过{limit}字，实为{n}字", root))
+            if column.list and (code_list := self.lists[column.list]).open:
+                if choose(code_list, value) is None and not value.startswith("其他"):
+                    labels = "、".join(c.label for c in code_list.values)
+                    detail = f"不在所列范围内，按“其他”处理；所列：{labels}"
+                    found.append(
+                        self.finding(key, "list.other", "soft", detail, root, code_list.rule or column.field)
+                    )
+                elif values.same(value) == "其他":
+                    detail = "选“其他”时请写明具体领域，如“其他（知识产权）”"
+                    found.append(
+                        self.finding(
+                            key, "list.unnamed", "soft", detail, root, code_list.rule or column.field
+                        )
+                    )
+        return found
+
+    def _item_kind(self, stored: Values) -> ItemKind:
+        if self.form.item_kind_from is None:
+            return self.form.item_kind
+        value = stored.get(self.form.item_kind_from)
+        return "product" if value is None or values.is_blank(values.printed(value)) else "activity"
+
+    def _direction(self, stored: Values) -> str | None:
+        """The direction of the item: that of the form, or of the domain it names (derived, spec §1.2)."""
+        if self.form.direction:
+            return self.form.direction
+        for column in self.form.columns:
+            if column.list and (label := stored.get(column.key)):
+                for choice in self.lists[column.list].values:
+                    if choice.label == label and choice.direction:
+                        return choice.direction
+        return None
+
+
+OURS = {"at_least_one", "not_negative", "date", "limit"}
+"""Codes of `values` that need no prefix; one with a dot or `R-` is ours anyway."""
+
+
+def dates_of(stored: Values, form: Form) -> tuple[date, date] | None:
+    """The period in which the item takes place, when the row says one."""
+    for column in form.columns:
+        value = stored.get(column.key)
+        if column.type == "period" and value and value.get("start"):
+            return date.fromisoformat(value["start"]), date.fromisoformat(value["end"])
+    return None

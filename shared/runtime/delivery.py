@@ -1,0 +1,424 @@
+"""Exactly-once effects: a batch of raw messages in, one transaction, events out, then the acks.
+
+What a service does with an event is not here, nor is anything of FastStream: the tests, the replay of dead
+rows and the broker all enter by `Delivery.handle`.
+
+The order below is the promise. Effects, the inbox row and the outbox rows commit together; what was said is
+published after the commit with an id that follows from its cause; the ack comes last. A crash anywhere
+leaves either nothing, or rows that the sweeper publishes again under the same ids.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared.contracts import registry
+from shared.contracts.envelope import OUR_SOURCE, Envelope, binary_to_structured, is_binary
+from shared.contracts.problem import Problem, faults, problem
+from shared.contracts.registry import EVENT_REJECTED, EventType
+from shared.contracts.submission import EventRejected, Rejected
+from shared.contracts.types import Finding
+from shared.runtime import metrics
+from shared.runtime.clock import Clock
+from shared.runtime.database import passes
+from shared.runtime.publisher import Message, Publisher
+from shared.runtime.streams import STREAM_OF
+
+log = logging.getLogger("yiqi.delivery")
+
+SWEEP_AFTER = timedelta(seconds=3)
+"""An outbox row this old was left behind by a crash or an outage; younger ones are being published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A message as it came, from the bus or from a dead row."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str] | None
+    stream: str
+    seq: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A message that is what its subject says. `token` is the publisher (or the district), proven by the
+    subject; `received` is when the bus stored it, which an outage of ours does not move."""
+
+    type: EventType
+    event: Envelope[Any]
+    token: str
+    key: UUID
+    digest: UUID
+    received: datetime
+    raw: Raw
+
+    @property
+    def data(self) -> Any:
+        return self.event.data
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    raw: Raw
+    code: str
+    why: str
+    problem: Problem | None = None
+    id: str | None = None
+    type: str | None = None
+
+
+def _uuid(*parts: bytes) -> UUID:
+    return UUID(bytes=hashlib.blake2b(b"\0".join(parts), digest_size=16).digest())
+
+
+def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedelta()) -> Item | Dead:
+    """Judge one message alone, so that a bad one never harms its neighbours."""
+    found = registry.of_subject(raw.subject)
+    if found is None or found[0].name not in heard:
+        return Dead(raw, "subject", "no such event on this subject")
+    type_, token = found
+    try:
+        body = binary_to_structured(raw.headers or {}, raw.body) if is_binary(raw.headers) else raw.body
+        event = type_.envelope.model_validate_json(body)
+    except (ValidationError, ValueError, RecursionError) as error:
+        return _malformed(raw, error)
+    if event.type != type_.ce_type:
+        why = problem("type", "事件类型与主题不符", f"主题应承载 {type_.ce_type}")
+        return Dead(raw, "type", "type does not match subject", why, event.id)
+    if (event.publisher != token) if type_.cls == "in" else (event.source != OUR_SOURCE):
+        why = problem(
+            "identity", "发布者与主题不符", f"source 应为 urn:cn:gov:gz:{token}:<系统名>", status=403
+        )
+        return Dead(raw, "identity", "source is not the publisher of the subject", why, event.id, event.type)
+    key = _uuid(event.source.encode(), event.id.encode())
+    return Item(type_, event, token, key, _uuid(body), raw.at + offset, raw)
+
+
+def _malformed(raw: Raw, error: Exception) -> Dead:
+    try:
+        document = json.loads(raw.body)
+    except (ValueError, RecursionError):
+        document = None
+    errors: list[Finding] = []
+    if isinstance(error, ValidationError):
+        errors = faults(error, document)
+    why = problem("validation", "事件不符合接口契约", f"共{len(errors) or 1}处错误", errors)
+    head = document if isinstance(document, dict) else {}
+    id_, type_ = head.get("id"), head.get("type")
+    places = ", ".join(f"{e.code} at {e.pointer}" for e in errors[:5]) or type(error).__name__
+    return Dead(
+        raw,
+        "schema",
+        places[:500],
+        why,
+        id_ if isinstance(id_, str) else None,
+        type_ if isinstance(type_, str) else None,
+    )
+
+
+@dataclass
+class Tx:
+    """One transaction over one batch: what handlers read and write with, and what they say."""
+
+    conn: AsyncConnection
+    now: datetime
+    said: list[Message] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+
+    def say(
+        self,
+        type_: EventType,
+        token: str,
+        data: BaseModel,
+        *cause: object,
+        subject: str | None = None,
+        causation: str | None = None,
+    ) -> None:
+        """Say a fact. `cause` names it for ever: the same cause gives the same id."""
+        event = type_.event(data, *cause, at=self.now, subject=subject, causation=causation)
+        self.said.append(Message(UUID(event.id), STREAM_OF[type_.cls], type_.subject(token), event.wire()))
+
+    def answer(self, item: Item, type_: EventType, data: BaseModel) -> None:
+        """Feedback to the publisher of `item`, on its own subject."""
+        self.say(type_, item.token, data, item.key, causation=item.event.id)
+
+    def refuse(self, item: Item, why: Problem) -> None:
+        """The event is well formed and may not be followed: tell its publisher exactly why."""
+        self.answer(item, EVENT_REJECTED, _rejection(why, item.raw, item.event.id, item.event.type))
+        metrics.REFUSED.labels(item.type.name).inc()
+
+
+def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> EventRejected:
+    return EventRejected(
+        **dict(why),
+        rejected=Rejected(id=id_, type=type_, subject=raw.subject, stream=raw.stream, seq=raw.seq),
+    )
+
+
+Handler = Callable[[Tx, Sequence[Item]], Awaitable[None]]
+Keep = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    return None
+
+
+class Delivery:
+    """The delivery of one service: its database, its publisher, its handlers by event name."""
+
+    def __init__(
+        self,
+        service: str,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        clock: Clock,
+        handlers: Mapping[str, tuple[Mapping[str, EventType], Handler]],
+    ) -> None:
+        self.service = service
+        self.engine = engine
+        self.publisher = publisher
+        self.clock = clock
+        self.handlers = handlers
+        self._done: list[UUID] = []
+        self._rows = f"{service}.outbox"
+
+    async def handle(self, consumer: str, raws: Sequence[Raw], keep: Keep = _nothing) -> None:
+        """Give every message its effect, or a dead row. Returns when all of it is committed and published
+        (or left to the sweeper); raises only when cancelled.
+
+        While the database is away the batch is held: `keep` is called to tell the server that work goes
+        on, so an outage spends no deliveries.
+        """
+        heard, handler = self.handlers[consumer]
+        offset = self.clock.offset
+        decoded = [decode(raw, heard, offset) for raw in raws]
+        items = [d for d in decoded if isinstance(d, Item)]
+        dead = [d for d in decoded if isinstance(d, Dead)]
+        try:
+            said = await self._hold(lambda: self._transact(handler, items, dead), keep)
+        except Exception as error:
+            log.exception("batch failed", extra={"consumer": consumer, "messages": len(raws)}, exc_info=error)
+            said = []
+            for item in items:
+                # One poisonous event must not take its neighbours along: each gets a transaction of its own.
+                said += await self._hold(lambda one=item: self._alone(handler, one), keep)  # type: ignore[misc]
+            said += await self._hold(lambda: self._transact(handler, [], dead), keep)
+        await self.publish(said)
+
+    async def _hold(self, attempt: Callable[[], Awaitable[list[Message]]], keep: Keep) -> list[Message]:
+        delay = 0.05
+        while True:
+            try:
+                return await attempt()
+            except Exception as error:
+                if not passes(error):
+                    raise
+                metrics.HELD.inc()
+                log.warning("holding the batch", extra={"error_type": type(error).__name__})
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5)
+                await keep()
+
+    async def _alone(self, handler: Handler, item: Item) -> list[Message]:
+        try:
+            return await self._transact(handler, [item], [])
+        except Exception as error:
+            if passes(error):
+                raise
+            log.exception(
+                "event failed", extra={"event": item.type.name, "seq": item.raw.seq}, exc_info=error
+            )
+            why = problem("internal", "系统处理失败", "已转人工处理，无须重新报送", status=500)
+            dead = Dead(item.raw, "internal", type(error).__name__, why, item.event.id, item.event.type)
+            return await self._transact(handler, [], [dead])
+
+    async def _transact(self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]) -> list[Message]:
+        async with self.engine.begin() as conn:
+            tx = Tx(conn, self.clock.now(), dead=list(dead))
+            await self._forget(conn)
+            fresh = await self._remember(tx, items) if items else []
+            if fresh:
+                await handler(tx, fresh)
+            await self._bury(tx)
+            await self._owe(conn, tx.said)
+        for item in fresh:
+            metrics.HANDLED.labels(item.type.name).inc()
+        return tx.said
+
+    async def _remember(self, tx: Tx, items: Sequence[Item]) -> list[Item]:
+        """The inbox: keeps the first of every identity; a known id with another body is an error."""
+        first: dict[UUID, Item] = {}
+        again: list[Item] = []
+        for item in items:
+            if first.setdefault(item.key, item) is not item:
+                again.append(item)
+        rows = await tx.conn.execute(
+            text(
+                f"insert into {self.service}.inbox (key, digest) "
+                "select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[])) "
+                "on conflict do nothing returning key"
+            ),
+            {"keys": list(first), "digests": [i.digest for i in first.values()]},
+        )
+        new = {row.key for row in rows}
+        again += [item for key, item in first.items() if key not in new]
+        if again:
+            known = dict(
+                (
+                    await tx.conn.execute(
+                        text(f"select key, digest from {self.service}.inbox where key = any(:keys)"),
+                        {"keys": [i.key for i in again]},
+                    )
+                ).tuples()
+            )
+            for item in again:
+                metrics.DUPLICATES.labels(item.type.name).inc()
+                if known[item.key] != item.digest:
+                    why = problem("conflict", "同一 id 的事件内容不同", "请为新的内容使用新的 id", status=409)
+                    tx.dead.append(
+                        Dead(item.raw, "conflict", "same id, other body", why, item.event.id, item.event.type)
+                    )
+        return [item for key, item in first.items() if key in new]
+
+    async def _bury(self, tx: Tx) -> None:
+        if not tx.dead:
+            return
+        for d in tx.dead:
+            metrics.DEAD.labels(self.service, d.code).inc()
+            token = d.raw.subject.split(".")[3] if d.raw.subject.startswith("sme.in.") else None
+            if d.problem is not None and token:
+                # The address of the answer is the subject's token, which the bus has proven; the id of the
+                # answer follows from the place in the stream, because the event's own id may be missing.
+                tx.say(
+                    EVENT_REJECTED,
+                    token,
+                    _rejection(d.problem, d.raw, d.id, d.type),
+                    d.raw.stream,
+                    d.raw.seq,
+                    d.code,
+                )
+        await tx.conn.execute(
+            text(
+                f"insert into {self.service}.dead (stream, seq, subject, headers, body, received, code, why) "
+                "select * from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
+                "cast(:headers as jsonb[]), cast(:body as bytea[]), cast(:received as timestamptz[]), "
+                "cast(:code as text[]), cast(:why as text[]))"
+            ),
+            {
+                "stream": [d.raw.stream for d in tx.dead],
+                "seq": [d.raw.seq for d in tx.dead],
+                "subject": [d.raw.subject for d in tx.dead],
+                "headers": [json.dumps(dict(d.raw.headers or {})) for d in tx.dead],
+                "body": [d.raw.body for d in tx.dead],
+                "received": [d.raw.at for d in tx.dead],
+                "code": [d.code for d in tx.dead],
+                "why": [d.why for d in tx.dead],
+            },
+        )
+
+    async def _owe(self, conn: AsyncConnection, said: Sequence[Message]) -> None:
+        if not said:
+            return
+        await conn.execute(
+            text(
+                f"insert into {self._rows} (id, stream, subject, body) select * from unnest("
+                "cast(:id as uuid[]), cast(:stream as text[]), cast(:subject as text[]), cast(:body as text[])) "
+                "on conflict do nothing"
+            ),
+            {
+                "id": [m.id for m in said],
+                "stream": [m.stream for m in said],
+                "subject": [m.subject for m in said],
+                "body": [m.body.decode() for m in said],
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """For what no message causes (a timer, a worker, an operator): the same outbox, the same publisher."""
+        async with self.engine.begin() as conn:
+            tx = Tx(conn, self.clock.now())
+            await self._forget(conn)
+            yield tx
+            await self._owe(conn, tx.said)
+        await self.publish(tx.said)
+
+    # --- after the commit ---
+
+    async def publish(self, said: Sequence[Message]) -> None:
+        """Publish what was committed; what got its PubAck is forgotten by the next transaction. The rest
+        stays in the outbox for the sweeper: publishing again is harmless, the id is the same."""
+        if said:
+            self._done += await self.publisher.publish(said)
+
+    async def _forget(self, conn: AsyncConnection) -> None:
+        """Delete what is published. In the next transaction, so that it costs no commit of its own; a
+        crash in between only publishes again what the bus recognises."""
+        done, self._done = self._done, []
+        if not done:
+            return
+        try:
+            await conn.execute(text(f"delete from {self._rows} where id = any(:ids)"), {"ids": done})
+        except BaseException:
+            self._done = done + self._done
+            raise
+
+    async def sweep(self) -> None:
+        """Once a second, and at the start: forget what is published, publish what was left behind."""
+        async with self.engine.begin() as conn:
+            await self._forget(conn)
+        while True:
+            async with self.engine.begin() as conn:
+                left = [
+                    Message(row.id, row.stream, row.subject, row.body.encode())
+                    for row in await conn.execute(
+                        text(
+                            f"select id, stream, subject, body from {self._rows} "
+                            "where at < now() - cast(:after as interval) "
+                            "order by n limit 200 for update skip locked"
+                        ),
+                        {"after": SWEEP_AFTER},
+                    )
+                ]
+                if not left:
+                    return
+                # Under the row locks, so that two replicas do not publish the same rows; the lock is short,
+                # because what gets no PubAck within the publisher's patience is left for the next sweep.
+                done = await self.publisher.publish(left)
+                await conn.execute(text(f"delete from {self._rows} where id = any(:ids)"), {"ids": done})
+                metrics.SWEPT.inc(len(done))
+                if len(done) < len(left):
+                    return
+
+    async def replay(self) -> None:
+        """Give the dead rows that a person marked `replay` their effect, through the same door."""
+        async with self.engine.begin() as conn:
+            rows = (
+                await conn.execute(
+                    text(
+                        f"update {self.service}.dead set state = 'replayed' where n in ("
+                        f"select n from {self.service}.dead where state = 'replay' order by n limit 100 "
+                        "for update skip locked) returning *"
+                    )
+                )
+            ).all()
+        for row in rows:
+            raw = Raw(row.subject, bytes(row.body), row.headers, row.stream, row.seq, row.received)
+            found = registry.of_subject(raw.subject)
+            for consumer, (heard, _) in self.handlers.items():
+                if found and found[0].name in heard:
+                    await self.handle(consumer, [raw])

@@ -1,0 +1,30 @@
+"""What every service counts, by message; labels come from closed sets, never ids.
+
+FastStream's own middleware is not used: in batch mode it counts a batch as one message.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+HANDLED = Counter("yiqi_events_handled_total", "Events that had their effect", ["event"])
+DUPLICATES = Counter("yiqi_events_duplicate_total", "Events that were known already", ["event"])
+REFUSED = Counter("yiqi_events_refused_total", "Events answered with a problem", ["event"])
+DEAD = Counter("yiqi_events_dead_total", "Messages put into dead rows", ["service", "code"])
+HELD = Counter("yiqi_batches_held_total", "Attempts that met an outage and were repeated")
+PUBLISHED = Counter("yiqi_messages_published_total", "Messages acknowledged by a stream")
+UNPUBLISHED = Counter("yiqi_messages_unpublished_total", "Messages left to the sweeper")
+SWEPT = Counter("yiqi_messages_swept_total", "Messages that the sweeper had to publish")
+BATCH = Histogram(
+    "yiqi_batch_messages", "Messages per transaction", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+LAG = Histogram(
+    "yiqi_event_lag_seconds",
+    "From the bus storing an event to the commit of its effect",
+    ["consumer"],
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300),
+)
+PENDING = Gauge("yiqi_consumer_pending", "Messages not yet delivered", ["consumer"])
+UNACKED = Gauge("yiqi_consumer_unacked", "Messages delivered and not yet acknowledged", ["consumer"])
+MAILS = Counter("yiqi_mails_total", "Mails by letter and what became of them", ["letter", "state"])
+ROWS = Counter("yiqi_rows_judged_total", "Annex rows judged", ["form", "outcome"])
+BROKEN = Counter("yiqi_findings_total", "Findings by rule", ["rule", "severity"])
+DECISIONS = Counter("yiqi_decisions_total", "Decisions by stage and outcome", ["stage", "outcome"])

@@ -1,0 +1,358 @@
+"""A service on the bus: FastStream's broker, the watchdogs, health pages, and the once-a-second sweep.
+
+The only module that touches FastStream. What a service does is in its `handlers.py`; how effects happen
+once is in `delivery.py`.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+from faststream import AckPolicy
+from faststream.asgi import AsgiFastStream, AsgiResponse, get
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from prometheus_client import make_asgi_app
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.runtime import metrics, shim
+from shared.runtime.clock import Clock
+from shared.runtime.database import connect, head, passes
+from shared.runtime.delivery import Delivery, Handler, Raw
+from shared.runtime.publisher import Publisher
+from shared.runtime.settings import Settings
+from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
+
+log = logging.getLogger("yiqi.service")
+
+FROZEN_AFTER = 30.0
+"""Seconds without a turn of the event loop after which the process ends itself: a closed connection makes
+the pull loop spin without yielding, and such a process also ignores SIGTERM."""
+
+STUCK_AFTER = 60.0
+
+
+@dataclass
+class Context:
+    """What a service's own tasks get: the parts that the runtime owns."""
+
+    settings: Settings
+    engine: AsyncEngine
+    clock: Clock
+    delivery: Delivery
+    client: Client
+    jetstream: JetStreamContext
+
+
+Task = Callable[[Context], Awaitable[None]]
+
+
+@dataclass
+class Service:
+    """`handlers` by event class (`in`, `evt`); `tasks` run from start to stop; `sweeps` run every second."""
+
+    name: str
+    handlers: Mapping[str, Handler]
+    setup: Callable[[Context], Awaitable[None]] | None = None
+    tasks: Sequence[Task] = ()
+    sweeps: Sequence[Task] = ()
+    _background: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def consumers(self) -> tuple[Consumer, ...]:
+        return tuple(c for c in CONSUMERS if c.service == self.name)
+
+    def app(self, settings: Settings) -> AsgiFastStream:
+        """The ASGI application: importing a service starts nothing, this does not either."""
+        shim.install()
+        broker = NatsBroker(
+            settings.nats_url,
+            name=f"yiqi-{self.name}",
+            inbox_prefix=f"_INBOX_{self.name}",
+            nkeys_seed=str(settings.nats_seed) if settings.nats_seed else None,  # type: ignore[arg-type]
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            ping_interval=10,
+            closed_cb=_closed,
+            error_cb=_error,
+            graceful_timeout=15.0,
+            ack_policy=AckPolicy.MANUAL,
+            apply_types=False,
+            logger=None,
+        )
+        state = _State(self, settings, broker)
+        for consumer in self.consumers:
+            state.subscribe(consumer)
+        return AsgiFastStream(
+            broker,
+            logger=None,
+            asgi_routes=[
+                ("/livez", get(state.live)),
+                ("/readyz", get(state.ready)),
+                ("/metrics", make_asgi_app()),
+            ],
+            on_startup=[state.start],
+            after_startup=[state.started],
+            on_shutdown=[state.stop],
+            after_shutdown=[state.stopped],
+        )
+
+    async def run(self, settings: Settings) -> None:
+        await self.app(settings).run(
+            log_level=logging.WARNING,
+            run_extra_options={
+                "host": settings.host,
+                "port": str(settings.port),
+                "access_log": "false",
+                "lifespan": "on",
+            },
+        )
+
+
+async def _closed() -> None:
+    """Closed is for ever (nats-py never reopens): end at once, the supervisor starts a fresh process."""
+    if not _State.stopping:
+        log.critical("connection to NATS closed, exiting")
+        os._exit(1)
+
+
+async def _error(error: Exception) -> None:
+    log.warning("nats", extra={"error_type": type(error).__name__, "detail": str(error)[:200]})
+
+
+class _State:
+    """One running service."""
+
+    stopping = False
+
+    def __init__(self, service: Service, settings: Settings, broker: NatsBroker) -> None:
+        self.service = service
+        self.settings = settings
+        self.broker = broker
+        self.clock = Clock(settings.clock)
+        self.context: Context | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.beat = time.monotonic()
+        self.progress: dict[str, tuple[int, float]] = {}
+
+    # --- messages ---
+
+    def subscribe(self, consumer: Consumer) -> None:
+        @self.broker.subscriber(
+            # The consumer exists with its own filters; the subject here only names the subscription.
+            consumer.events[0].pattern,
+            stream=JStream(consumer.stream, declare=False),
+            durable=consumer.durable,
+            config=consumer.config(),
+            pull_sub=PullSub(batch_size=self.settings.batch, batch=True, timeout=5.0),
+            decoder=_raw,
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            title=consumer.durable,
+        )
+        async def receive(messages: list[Msg]) -> None:
+            try:
+                await self.receive(consumer, messages)
+            except Exception as error:
+                # FastStream would swallow it. Nothing is acknowledged: the server delivers again.
+                log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
+                raise
+
+    async def receive(self, consumer: Consumer, messages: list[Msg]) -> None:
+        assert self.context
+        metrics.BATCH.observe(len(messages))
+        raws = [
+            Raw(
+                m.subject,
+                m.data,
+                m.headers,
+                m.metadata.stream,
+                m.metadata.sequence.stream,
+                m.metadata.timestamp,
+            )
+            for m in messages
+        ]
+        held_since = time.monotonic()
+
+        async def keep() -> None:
+            nonlocal held_since
+            if time.monotonic() - held_since > 15:
+                held_since = time.monotonic()
+                for m in messages:
+                    await m.in_progress()
+
+        await self.context.delivery.handle(consumer.durable, raws, keep)
+        for m in messages:
+            await m.ack()
+        with suppress(nats.errors.TimeoutError):
+            await self.broker.connection.flush(timeout=5)
+        now = time.time()
+        lag = metrics.LAG.labels(consumer.durable)
+        for raw in raws:
+            lag.observe(max(0.0, now - raw.at.timestamp()))
+
+    # --- life ---
+
+    async def start(self) -> None:
+        threading.Thread(target=self._guard, name="loop-guard", daemon=True).start()
+        name = self.service.name
+        engine = connect(self.settings.database_url.get_secret_value(), name)
+        client = await self.broker.connect()
+        jetstream = client.jetstream(timeout=5)
+        await assert_consumers(jetstream, self.service.consumers)
+        publisher = Publisher(client)
+        await publisher.start()
+        delivery = Delivery(
+            name,
+            engine,
+            publisher,
+            self.clock,
+            {
+                c.durable: ({e.name: e for e in c.events}, self.service.handlers[c.events[0].cls])
+                for c in self.service.consumers
+            },
+        )
+        self.context = Context(self.settings, engine, self.clock, delivery, client, jetstream)
+        if self.service.setup:
+            await self.service.setup(self.context)
+
+    async def started(self) -> None:
+        assert self.context
+        context = self.context
+        self.tasks = [
+            asyncio.create_task(self._every(1.0, self._sweep), name="sweep"),
+            asyncio.create_task(self._every(self.settings.watchdog, self._watch), name="watch"),
+            *(asyncio.create_task(self._endless(task, context)) for task in self.service.tasks),
+        ]
+        log.info("started", extra={"consumers": [c.durable for c in self.service.consumers]})
+
+    async def stop(self) -> None:
+        _State.stopping = True
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def stopped(self) -> None:
+        if self.context:
+            await self.context.engine.dispose()
+        log.info("stopped")
+
+    async def _endless(self, task: Task, context: Context) -> None:
+        """A task that ends by an outage is started again; one that ends otherwise ends the process."""
+        while True:
+            try:
+                await task(context)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("task failed", exc_info=error)
+                if not passes(error) and not isinstance(error, nats.errors.Error):
+                    os._exit(1)
+            await asyncio.sleep(1)
+
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                level = logging.WARNING if passes(error) else logging.ERROR
+                log.log(level, "step failed", exc_info=error, extra={"step": step.__name__})
+            self.beat = time.monotonic()
+            await asyncio.sleep(seconds)
+
+    async def _sweep(self) -> None:
+        assert self.context
+        await self.context.delivery.sweep()
+        await self.context.delivery.replay()
+        for sweep in self.service.sweeps:
+            await sweep(self.context)
+
+    async def _watch(self) -> None:
+        """A consumer that is gone or changed, or that does not move, is not noticed by the pull loop: it
+        asks again for ever, without a log line. The process ends, and starts only on what it expects."""
+        assert self.context
+        try:
+            await self.context.client.flush(timeout=5)
+        except (nats.errors.Error, OSError):
+            return  # reconnecting; closed_cb decides when that is hopeless
+        for consumer in self.service.consumers:
+            try:
+                info = await self.context.jetstream.consumer_info(consumer.stream, consumer.durable)
+            except nats.js.errors.NotFoundError:
+                log.critical("consumer is gone, exiting", extra={"consumer": consumer.durable})
+                os._exit(1)
+            except (nats.errors.Error, nats.js.errors.Error):
+                return
+            pending, floor = info.num_pending or 0, (info.delivered.consumer_seq if info.delivered else 0)
+            metrics.PENDING.labels(consumer.durable).set(pending)
+            metrics.UNACKED.labels(consumer.durable).set(info.num_ack_pending or 0)
+            last, since = self.progress.get(consumer.durable, (-1, time.monotonic()))
+            moved = floor != last or not pending
+            self.progress[consumer.durable] = (floor, time.monotonic() if moved else since)
+            held = info.num_ack_pending or 0
+            if not moved and not held and time.monotonic() - since > STUCK_AFTER:
+                log.critical("consumer does not move, exiting", extra={"consumer": consumer.durable})
+                os._exit(1)
+
+    def _guard(self) -> None:
+        while not _State.stopping:
+            time.sleep(1)
+            if time.monotonic() - self.beat > FROZEN_AFTER + self.settings.watchdog:
+                log.critical("event loop is frozen, exiting")
+                os._exit(1)
+
+    # --- pages ---
+
+    async def live(self, _: Any) -> AsgiResponse:
+        """The process and its event loop only: restarting does not help against an outage elsewhere."""
+        return AsgiResponse(b"ok\n", 200)
+
+    async def ready(self, _: Any) -> AsgiResponse:
+        """NATS answers, the database answers, and its schema is the one this code was written for."""
+        if self.context is None:
+            return AsgiResponse(b"starting\n", 503)
+        try:
+            await self.context.client.flush(timeout=2)
+            async with self.context.engine.connect() as conn:
+                found = await conn.execute(
+                    text(f"select version_num from {self.service.name}.alembic_version")
+                )
+                revision = found.scalar()
+        except Exception as error:
+            return AsgiResponse(f"{type(error).__name__}\n".encode(), 503)
+        wanted = head(self.service.name)
+        if revision != wanted:
+            return AsgiResponse(f"schema is {revision}, should be {wanted}\n".encode(), 503)
+        return AsgiResponse(b"ok\n", 200)
+
+
+async def _raw(message: NatsMessage) -> Any:
+    """The batch as it came. Nothing is decoded by FastStream: one bad byte would take all of it along."""
+    return message.raw_message
+
+
+async def assert_consumers(jetstream: JetStreamContext, consumers: Sequence[Consumer]) -> None:
+    """A service starts only on the consumers it was written for; it creates and changes none."""
+    wrong: list[str] = []
+    for consumer in consumers:
+        try:
+            found = (await jetstream.consumer_info(consumer.stream, consumer.durable)).config
+        except nats.js.errors.NotFoundError:
+            wrong.append(f"consumer {consumer.durable} is missing: run `yiqi provision`")
+            continue
+        wrong += [f"consumer {consumer.durable}: {line}" for line in differs(consumer.config(), found)]
+    if wrong:
+        raise Drift("\n".join(wrong))

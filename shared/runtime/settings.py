@@ -1,0 +1,56 @@
+"""Every environment variable of the services, typed, with a default that is safe on one machine.
+
+Secrets have no default; nothing here reads files or connects.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`YIQI_<NAME>`; a service started with an unknown or ill-typed one does not start."""
+
+    model_config = SettingsConfigDict(env_prefix="YIQI_", env_file=None, frozen=True)
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_seed: Path | None = None
+    """File with the nkey seed of this service; without it the connection carries no identity."""
+
+    database_url: SecretStr = SecretStr("postgresql://yiqi@127.0.0.1:5432/yiqi")
+    """As the service's own role; `yiqi provision` alone uses an owner's."""
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 25
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_security: Literal["plain", "starttls", "tls"] = "plain"
+    """A relay on loopback needs none."""
+    smtp_reply_timeout: float = 600
+    """Seconds to wait for the answer after the final dot (RFC 5321 §4.5.3.2.6): shorter means more `unknown`."""
+    mail_domain: str = "localhost"
+    mail_from: str = "yiqi@localhost"
+    mail_from_name: str = "益企服务平台"
+
+    notices: Path | None = None
+    agencies: Path | None = None
+    calendars: Path | None = None
+    """Mounted folders that add to the packaged data and win over it."""
+
+    catalogues: Path | None = None
+    """Folder that export writes catalogues to, besides the object store."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """Of /livez, /readyz and /metrics; 0 takes a free one."""
+
+    batch: int = 200
+    """Messages a transaction takes at most. Latency does not depend on it: a batch is what has arrived."""
+
+    clock: Path | None = None
+    """File with an offset in seconds, for the demo and for tests: production leaves it unset."""
+
+    watchdog: float = 10
+    log_level: str = "INFO"

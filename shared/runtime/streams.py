@@ -1,0 +1,164 @@
+"""JetStream as data: the streams, the consumers and the bucket, and the command that makes them.
+
+Services never create or change any of it: they bind, and refuse to start on something else.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from shared.contracts.registry import EVENTS, EventType
+
+DAY = 24 * 3600.0
+IN, EVT, OUT, FILE, ADVISORY = "SME_IN", "SME_EVT", "SME_OUT", "SME_FILE", "SME_ADVISORY"
+CATALOGUES = "CATALOGUES"
+
+STREAM_OF = {"in": IN, "evt": EVT, "out": OUT}
+
+
+def _stream(name: str, subjects: list[str], max_bytes: int, **more: Any) -> StreamConfig:
+    """Limits retention: an acknowledged message stays, so that the dedupe window outlives a restart and
+    everything can be replayed. No TTL, rollup or schedules: publishers could forge or wipe with them."""
+    return StreamConfig(
+        name=name,
+        subjects=subjects,
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_bytes=max_bytes,
+        max_msg_size=1024 * 1024,
+        duplicate_window=2 * 3600,
+        deny_delete=True,
+        deny_purge=True,
+        **more,
+    )
+
+
+GIB = 1024**3
+STREAMS = (
+    # Listed one by one: an unknown type has no stream, so its publisher is told at once instead of never.
+    _stream(IN, [e.pattern for e in EVENTS if e.cls == "in"], 4 * GIB),
+    _stream(EVT, ["sme.evt.v1.*.*.*"], 8 * GIB),
+    _stream(OUT, ["sme.out.v1.*.*.*"], 2 * GIB),
+    # A chunk is its content, so a second copy of a subject says nothing new; intake keeps what it accepts.
+    _stream(
+        FILE,
+        ["sme.file.v1.*.*.*"],
+        4 * GIB,
+        max_msgs_per_subject=1,
+        allow_direct=True,
+        discard_new_per_subject=True,
+    ),
+    _stream(
+        ADVISORY,
+        ["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>"],
+        GIB // 16,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """What one service hears of one stream. The durable's name is derived, never typed."""
+
+    service: str
+    events: tuple[EventType, ...]
+
+    @property
+    def stream(self) -> str:
+        (stream,) = {STREAM_OF[e.cls] for e in self.events}
+        return stream
+
+    @property
+    def durable(self) -> str:
+        return f"{self.service}-{self.stream.removeprefix('SME_').lower()}"
+
+    def config(self) -> ConsumerConfig:
+        """A new object each time: FastStream changes the one it is given."""
+        return ConsumerConfig(
+            durable_name=self.durable,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=60,
+            max_deliver=20,
+            max_ack_pending=4000,
+            filter_subjects=[e.pattern for e in self.events],
+        )
+
+
+CONSUMERS = tuple(
+    Consumer(service, events)
+    for service in ("intake", "review", "notify", "export")
+    for cls in ("in", "evt")
+    if (events := tuple(e for e in EVENTS if e.cls == cls and service in e.hears))
+)
+
+
+class Drift(RuntimeError):
+    """The server has something else than the code says; a person decides which is right."""
+
+
+def differs(wanted: Any, found: Any) -> list[str]:
+    """The settings that we state and the server has otherwise."""
+    if found is None:
+        return ["(missing)"]
+    lines = []
+    for field in fields(wanted):
+        want, have = getattr(wanted, field.name), getattr(found, field.name)
+        if want is None or field.name in ("metadata", "name"):
+            continue
+        if isinstance(want, list):
+            want, have = sorted(want), sorted(have or [])
+        if want != have:
+            lines.append(f"{field.name}: {have!r}, should be {want!r}")
+    return lines
+
+
+async def provision(js: JetStreamContext, *, replicas: int = 1, check: bool = False) -> list[str]:
+    """Make what is missing and refuse what differs; returns what was made. `check` makes nothing."""
+    made: list[str] = []
+    wrong: list[str] = []
+    for wanted in STREAMS:
+        stream = wanted.evolve(num_replicas=replicas)
+        assert stream.name
+        try:
+            found = (await js.stream_info(stream.name)).config
+        except nats.js.errors.NotFoundError:
+            if check:
+                wrong.append(f"stream {stream.name}: missing")
+            else:
+                await js.add_stream(stream)
+                made.append(f"stream {stream.name}")
+            continue
+        wrong += [f"stream {stream.name}: {line}" for line in differs(stream, found)]
+    for consumer in CONSUMERS:
+        try:
+            have = (await js.consumer_info(consumer.stream, consumer.durable)).config
+        except nats.js.errors.NotFoundError:
+            if check:
+                wrong.append(f"consumer {consumer.durable}: missing")
+            else:
+                await js.add_consumer(consumer.stream, consumer.config())
+                made.append(f"consumer {consumer.durable}")
+            continue
+        wrong += [f"consumer {consumer.durable}: {line}" for line in differs(consumer.config(), have)]
+    try:
+        await js.object_store(CATALOGUES)
+    except nats.js.errors.NotFoundError:
+        if check:
+            wrong.append(f"bucket {CATALOGUES}: missing")
+        else:
+            await js.create_object_store(CATALOGUES, replicas=replicas)
+            made.append(f"bucket {CATALOGUES}")
+    if wrong:
+        raise Drift("\n".join(wrong))
+    return made
