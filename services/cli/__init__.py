@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import click
 import typer
-from rich.traceback import install as _pretty
 
-from services.cli import cases, filing, local, notices
+from services.cli import cases, filing, notices
 from services.cli.common import NO_SERVER, UNUSABLE, Fail, fail, settings
 from shared.notices.directory import DirectoryError, UnknownAgency
 from shared.notices.load import NoticeBroken
-from shared.runtime.database import SERVICES
+from shared.runtime import SERVICES
+
+HINT = "先运行 yiqi up，或设置 YIQI_NATS_URL 和 YIQI_DATABASE_URL。"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,22 +35,32 @@ app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出
 app.command("check")(filing.check)
 app.command("submit")(filing.submit)
 app.command("decide")(filing.decide)
-app.command("up")(local.up)
+
+
+@app.command()
+def up(
+    directory: Annotated[Path, typer.Option("--dir", help="数据放在哪里")] = Path("var/up"),
+) -> None:
+    """在本机运行全部服务，直到 Ctrl-C。另开终端即可使用其他命令。"""
+    from services.cli.local import up as run_here  # the servers from wheels are needed here only
+
+    run_here(directory)
 
 
 @app.command()
 def demo(
     keep: Annotated[Path, typer.Option("--out", help="结果放在哪里")] = Path("var/demo"),
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="保留服务器的数据")] = False,
 ) -> None:
     """在本机把2025年第一季度的征集工作从头到尾办一遍，约一分钟，自己结束。"""
-    from services.cli import demo as story
+    from services.cli.demo import run as play  # only the demo needs its hundred rows
 
-    raise typer.Exit(story.run(keep))
+    raise typer.Exit(play(keep, keep_data=keep_data))
 
 
 @app.command()
 def run(service: Annotated[str, typer.Argument(help="intake、review、notify 或 export")]) -> None:
-    """Run one service (what a pod runs)."""
+    """运行一个服务（容器里运行的就是它）。"""
     if service not in SERVICES:
         fail(f"没有服务 {service}；有：{'、'.join(SERVICES)}", UNUSABLE)
     settings()
@@ -61,37 +73,30 @@ def provision(
     check: Annotated[bool, typer.Option("--check", help="只核对，不创建")] = False,
     replicas: Annotated[int, typer.Option(help="JetStream 副本数，生产为3")] = 1,
 ) -> None:
-    """Make schemas, roles, streams, consumers and the bucket; refuse what differs (exit 1)."""
-    asyncio.run(local.provision(settings(), check=check, replicas=replicas))
+    """建立数据库表和角色、流、消费者、存储桶；与代码不一致时拒绝（退出码1）。"""
+    from services.cli.operate import provision as make
+
+    asyncio.run(make(settings(), check=check, replicas=replicas))
 
 
 def main() -> NoReturn:
     """The entry point: what a person did wrong is a sentence, never a traceback."""
-    _pretty(show_locals=False)
     try:
         # Without standalone mode an Exit comes back as a value.
         status = app(standalone_mode=False)
     except Fail as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the last words of a command line
-        sys.exit(error.status)
+        _end(str(error), error.status)
     except (NoticeBroken, DirectoryError, UnknownAgency) as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(UNUSABLE)
-    except (ConnectionError, TimeoutError, OSError) as error:
-        print(
-            f"没有连上服务：{type(error).__name__}。先运行 yiqi up，或设置 YIQI_NATS_URL 和 YIQI_DATABASE_URL。",
-            file=sys.stderr,
-        )  # noqa: T201
-        sys.exit(NO_SERVER)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except Exception as error:
-        import click
-
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(UNUSABLE)
-        raise
+        _end(str(error), UNUSABLE)
+    except click.ClickException as error:
+        _end(error.format_message(), UNUSABLE)
+    except click.Abort:
+        _end("", 130)
+    except (OSError, TimeoutError) as error:
+        _end(f"没有连上服务：{type(error).__name__}。{HINT}", NO_SERVER)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+    sys.stderr.write(sentence + "\n" if sentence else "")
+    sys.exit(status)

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import text
 
 from services.cli import common, filing
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out, show, table
-from services.intake import child, parse
-from services.intake.workbook import Unusable
 from shared.contracts import registry
 from shared.contracts.catalogue import CatalogueRequested
 from shared.contracts.submission import CatalogueRecorded, EarlierRow
-from shared.runtime.database import SERVICES
+from shared.runtime import SERVICES
 
 app = typer.Typer(no_args_is_help=True)
 mails = typer.Typer(no_args_is_help=True)
@@ -185,6 +182,8 @@ def dead_show(service: Service, n: Number, as_json: JsonOption = False) -> None:
 
 
 def _mark(service: str, n: int, state: str, by: str) -> None:
+    from sqlalchemy import text
+
     async def update() -> int:
         async with common.database() as conn:
             done = await conn.execute(
@@ -267,6 +266,9 @@ def catalogue_record(
     as_json: JsonOption = False,
 ) -> None:
     """登记一份以往发布的目录，其中的产品不得重复报送（附件5 注）。"""
+    from services.intake import child, parse
+    from services.intake.workbook import Unusable
+
     compiled, agency = common.notice(notice), common.agency(as_)
     try:
         sheets = asyncio.run(child.read(file.read_bytes(), file.name, compiled))

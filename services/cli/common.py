@@ -10,21 +10,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import nats
 import typer
-from nats.aio.client import Client
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from shared.notices.directory import Agency, Directory
 from shared.notices.load import CompiledNotice, load_all
-from shared.runtime.database import async_url
 from shared.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 GOOD, FINDINGS, UNUSABLE, NO_SERVER = 0, 1, 2, 3
 
@@ -82,7 +81,9 @@ def agency(text_: str) -> Agency:
 
 
 @asynccontextmanager
-async def bus() -> AsyncIterator[Client]:
+async def bus() -> AsyncIterator["Client"]:
+    import nats
+
     client = await nats.connect(
         settings().nats_url, allow_reconnect=False, connect_timeout=3, error_cb=_quiet
     )
@@ -97,8 +98,12 @@ async def _quiet(error: Exception) -> None:
 
 
 @asynccontextmanager
-async def database() -> AsyncIterator[AsyncConnection]:
-    """As the operator: reads all schemas."""
+async def database() -> AsyncIterator["AsyncConnection"]:
+    """As the operator: reads all schemas. Imported here, because most commands ask no database."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from shared.runtime.database import async_url
+
     engine = create_async_engine(
         async_url(settings().database_url.get_secret_value()),
         hide_parameters=True,
@@ -112,6 +117,8 @@ async def database() -> AsyncIterator[AsyncConnection]:
 
 
 async def query(sql: str, **values: Any) -> list[dict[str, Any]]:
+    from sqlalchemy import text
+
     async with database() as conn:
         return [dict(row._mapping) for row in await conn.execute(text(sql), values)]
 

@@ -9,10 +9,9 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from nats.aio.client import Client
 
 from services.cli import common
 from services.cli.common import (
@@ -27,9 +26,6 @@ from services.cli.common import (
     out,
     table,
 )
-from services.intake import child, parse
-from services.intake.parse import Filing
-from services.intake.workbook import Unusable
 from shared.contracts import registry
 from shared.contracts.case import DecisionMade, Fix
 from shared.contracts.envelope import CONTENT_TYPE
@@ -38,8 +34,11 @@ from shared.contracts.submission import Filer, PackageFiled
 from shared.contracts.types import FileRef, Finding
 from shared.notices.calendar import SHANGHAI
 from shared.notices.directory import Agency
-from shared.runtime.files import send
-from shared.runtime.streams import IN
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from services.intake.parse import Checked, Filing
 
 ANSWER_WITHIN = 30.0
 SCANS = {".pdf", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -69,12 +68,15 @@ def check(
     ] = None,
 ) -> None:
     """离线校验一个填好的附件，不需要服务器。以往目录和其他文件里的项目不在此判断。"""
+    from services.intake import child, parse
+    from services.intake.workbook import Unusable
+
     if not file.is_file():
         fail(f"没有文件 {file}", UNUSABLE)
     compiled, agency = common.notice(notice), common.agency(as_)
     issued = compiled.notice.issued_on if on is None else on.date()
     received = datetime.combine(issued, time(12), SHANGHAI)
-    filing = Filing(compiled, _filer(agency), None, agency.district or compiled.notice.issuer, received)
+    filing = parse.Filing(compiled, _filer(agency), None, agency.district or compiled.notice.issuer, received)
     try:
         sheets = asyncio.run(child.read(file.read_bytes(), file.name, compiled))
     except Unusable as error:
@@ -102,7 +104,7 @@ def check(
     raise typer.Exit(FINDINGS if any(r["findings"] for r in results) else common.GOOD)
 
 
-def _result(filing: Filing, checked: "parse.Checked") -> dict[str, Any]:
+def _result(filing: "Filing", checked: "Checked") -> dict[str, Any]:
     rows = [
         {"row": j.place[1] if j.place else None, "accepted": not j.hard, "values": j.row.stored or raw}
         for j, raw in checked.rows
@@ -181,7 +183,7 @@ async def file_package(
     contents: Sequence[tuple[str, str, bytes]],
     recommender: str | None = None,
     all_or_nothing: bool = False,
-    client: Client | None = None,
+    client: "Client | None" = None,
 ) -> dict[str, Any]:
     """Send the files, then the event that refers to them; the answer of intake as `{accepted|rejected…}`.
 
@@ -190,10 +192,12 @@ async def file_package(
     if client is None:
         async with common.bus() as client:
             return await file_package(notice, filer, contents, recommender, all_or_nothing, client)
+    from shared.runtime.files import send
+
     refs = []
     for name, role, body in contents:
         sha256 = await send(client, filer.code, body)
-        refs.append(FileRef(role=role, sha256=sha256, size=len(body), name=name))  # type: ignore[arg-type]
+        refs.append(FileRef(role=role, sha256=sha256, size=len(body), name=name))
     data = PackageFiled(
         notice=notice,
         filer=filer,
@@ -205,9 +209,11 @@ async def file_package(
 
 
 async def publish(
-    client: Client, publisher: str, type_: EventType, data: Any, *cause: object, wait: float = ANSWER_WITHIN
+    client: "Client", publisher: str, type_: EventType, data: Any, *cause: object, wait: float = ANSWER_WITHIN
 ) -> dict[str, Any]:
     """Publish an event as `publisher` and wait for its feedback."""
+    from shared.runtime.streams import IN
+
     event = type_.event(
         data, publisher, *cause, at=datetime.now(UTC), source=f"urn:cn:gov:gz:{publisher}:yiqi-cli"
     )

@@ -16,35 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Annotated, Self
+from typing import IO, Self
 
 import nats
-import typer
 
-from services.cli.common import FINDINGS, LOCAL, console, fail
-from shared.runtime.database import SERVICES, migrate
+from services.cli.common import LOCAL, console
+from shared.runtime import SERVICES
+from shared.runtime.database import migrate
 from shared.runtime.embedded import MailCatcher, Nats, Postgres, free_port, wait_until
-from shared.runtime.settings import Settings
-from shared.runtime.streams import Drift
 from shared.runtime.streams import provision as provision_streams
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-async def provision(settings: Settings, *, check: bool, replicas: int) -> None:
-    """Schemas and roles as the owner, then streams, consumers and the bucket."""
-    if not check:
-        await migrate(settings.database_url.get_secret_value())
-    client = await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=3)
-    try:
-        made = await provision_streams(client.jetstream(timeout=10), replicas=replicas, check=check)
-    except Drift as drift:
-        fail(str(drift), FINDINGS)
-    finally:
-        await client.close()
-    for line in made:
-        console.print(f"made {line}")
-    console.print("provisioned" if not check else "as it should be")
 
 
 @dataclass
@@ -196,10 +178,8 @@ class Local:
         self.nats.stop()
 
 
-def up(
-    directory: Annotated[Path, typer.Option("--dir", help="数据放在哪里")] = Path("var/up"),
-) -> None:
-    """在本机运行全部服务，直到 Ctrl-C。另开终端即可使用其他命令。"""
+def up(directory: Path) -> None:
+    """Run everything until SIGINT or SIGTERM."""
     local = Local(directory, extra={"YIQI_CATALOGUES": str((directory / "catalogues").resolve())})
     local.start()
     LOCAL.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import typer
 
 from services.cli import common
 from services.cli.common import JsonOption, console, fail, out, table
-from services.intake.workbook import template as blank
 from shared.notices.load import NoticeBroken, load, load_all
 from shared.notices.procedure import draw
 
@@ -67,6 +66,9 @@ def check(
     file: Annotated[Path, typer.Argument(help="通知的 YAML 文件")], as_json: JsonOption = False
 ) -> None:
     """校验一个通知文件：每处错误的行号，以及该写什么。"""
+    from services.notify.compose import LETTERS
+    from services.notify.owed import crossed
+
     if not file.is_file():
         fail(f"没有文件 {file}", common.UNUSABLE)
     try:
@@ -84,6 +86,12 @@ def check(
                 console.print(str(one), markup=False)
         raise typer.Exit(common.FINDINGS) from None
     notice = compiled.notice
+    if wrong := [(".".join(map(str, path)), why) for path, why in crossed(notice, LETTERS)]:
+        if as_json:
+            out({"ok": False, "errors": [{"line": 0, "path": path, "message": why} for path, why in wrong]})
+        for path, why in wrong if not as_json else ():
+            console.print(f"{file.name} {path}：{why}", markup=False)
+        raise typer.Exit(common.FINDINGS)
     if as_json:
         out({"ok": True, "id": notice.id, "forms": len(notice.forms), "rules": len(notice.rules)})
     else:
@@ -103,6 +111,8 @@ def template(
     out_: Annotated[Path, typer.Option("--out", help="放在哪个文件夹")] = Path(),
 ) -> None:
     """空白表（XLSX）。"""
+    from services.intake.workbook import template as blank
+
     compiled = common.notice(id_)
     if form is not None and form not in compiled.forms:
         fail(f"没有表 {form}；现有：{'、'.join(compiled.forms)}", common.UNUSABLE)

@@ -101,7 +101,7 @@ async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits:
     answer = bytearray()
     try:
         async with asyncio.timeout(limits.seconds + PATIENCE):
-            reader, writer = await asyncio.open_connection(sock=_connect())
+            reader, writer = await asyncio.open_unix_connection(sock=_connect())
             try:
                 writer.write(message)
                 writer.write_eof()
@@ -110,7 +110,7 @@ async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits:
                     if len(answer) > OUTPUT:
                         raise Unusable("workbook.crash", SAY["workbook.crash"])
             finally:
-                writer.close()
+                writer.transport.abort()  # close() would wait for a worker that reads no more
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
     except TimeoutError:

@@ -212,7 +212,9 @@ class Intake:
         counted = {key: used - steps[key] for key, used in now.items()}
         stored = []
         for filing, judged in fresh.values():
-            assert judged.case and judged.item and judged.row.stored
+            assert judged.case
+            assert judged.item
+            assert judged.row.stored
             notice = filing.notice.notice
             mine = {}
             for key in _counts(filing, judged):
@@ -383,8 +385,8 @@ class Intake:
             metrics.ROWS.labels(sheet.form or "none", "accepted").inc(taken)
             metrics.ROWS.labels(sheet.form or "none", "refused").inc(len(mine) - taken)
         for ref in package.data.files:
-            if body := package.workbooks.get(ref.sha256):
-                await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, body)
+            if content := package.workbooks.get(ref.sha256):
+                await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, content)
         findings = package.findings + [f for j in package.judged for f in parse.placed(j.findings, j.place)]
         for finding in findings:
             metrics.BROKEN.labels(finding.rule, finding.severity).inc()

@@ -4,6 +4,8 @@ Whether a value is right is not decided here (shared/notices/forms.py). Files fr
 in the limited process of child.py: a few kilobytes are enough to take all memory or to end a process.
 """
 
+import contextlib
+import math
 import re
 import warnings
 import xml.etree.ElementTree as ET
@@ -23,6 +25,7 @@ from openpyxl.comments import Comment
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter as letter
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+from xlsxwriter.exceptions import OverlappingRange
 
 from shared.contracts.types import Finding, Severity
 from shared.notices import values
@@ -126,6 +129,7 @@ _FILEPASS = re.compile(rb"\x09\x08\x10\0\0\x06\x05\0.{12}(?:\x86\0\0\0)?\x2f\0",
 
 def refuse_unsafe(data: bytes, name: str) -> None:
     """Raise `Unusable` for what is no spreadsheet or may do harm. Content decides, not the extension."""
+    name = _INVISIBLE.sub("", name)
     if not data:
         raise Unusable("workbook.blank", f"“{name}”是空文件（0字节）")
     if len(data) > MAX_SIZE:
@@ -139,13 +143,12 @@ def refuse_unsafe(data: bytes, name: str) -> None:
 
 
 def _refuse_foreign(data: bytes, name: str) -> None:
-    head = data[:4096].replace(b"\0", b"")  # UTF-16 text reads as ASCII then
+    head = data[:4096]
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe")  # UTF-16 reads as ASCII then
     for pattern, code, what in FOREIGN:
-        if re.match(pattern, data[:4096], re.DOTALL) or re.match(
-            pattern, head.lstrip(b"\xef\xbb\xbf\xff\xfe")
-        ):
+        if re.match(pattern, head, re.DOTALL) or re.match(pattern, text):
             raise Unusable(code, f"“{name}”的内容是{what}，不是电子表格；{SAVE_AGAIN}")
-    if not re.search(rb"[\x00-\x08\x0e-\x1f]", head) and re.search(rb"[,;\t]", head):
+    if not re.search(rb"[\x00-\x08\x0e-\x1f]", text) and re.search(rb"[,;\t]", text):
         raise Unusable("workbook.csv", f"“{name}”是 CSV 文本；请使用模板（.xlsx）填报")
     raise Unusable("workbook.unknown", f"“{name}”不是电子表格；请使用模板（.xlsx）填报")
 
@@ -397,12 +400,17 @@ def _formats(data: bytes) -> dict[tuple[str, int, int], str]:
             return {
                 (sheet.title, cell.row - 1, cell.column - 1): cell.number_format
                 for sheet in book.worksheets
-                for row in sheet.iter_rows()
+                for row in _rows_as_long_as_they_are(sheet)
                 for cell in row
                 if cell.value is not None and cell.number_format != "General"
             }
         except Exception:  # noqa: BLE001 - whatever this second reader stumbles over: a format is only a help
             return {}
+
+
+def _rows_as_long_as_they_are(sheet: Any) -> Iterator[Any]:
+    sheet.reset_dimensions()  # as declared they may reach XFD1048576, and every row would be filled up to there
+    yield from sheet.iter_rows()
 
 
 # --- cells ------------------------------------------------------------------------------------------------
@@ -424,11 +432,8 @@ def text_of(value: Any, kind: str = "text", look: Callable[[], str] = str) -> st
     if isinstance(value, date) and value.day == 1:
         # Excel makes 2025-06-01 of a typed 2025年6月, and only the format remembers that no day was meant.
         shape = _LITERAL.sub("", look()).casefold()
-        return (
-            f"{value.year}年{value.month}月"
-            if "y" in shape and "d" not in shape
-            else values.chinese_date(value)
-        )
+        month_only = "y" in shape and "d" not in shape
+        return f"{value.year}年{value.month}月" if month_only else values.chinese_date(value)
     if isinstance(value, time):
         return f"{value.hour}:{value.minute:02}"
     if isinstance(value, timedelta):
@@ -474,8 +479,8 @@ def _spellings(form: Form) -> dict[str, str]:
     return known
 
 
-def _header(form: Form, row: int, cells: Sequence[Any]) -> Header:
-    known, exact = _spellings(form), 0
+def _header(form: Form, known: dict[str, str], row: int, cells: Sequence[Any]) -> Header:
+    exact = 0
     columns: dict[str, list[int]] = {}
     printed: set[str] = set()
     for at, cell in enumerate(cells):
@@ -489,13 +494,13 @@ def _header(form: Form, row: int, cells: Sequence[Any]) -> Header:
     return Header(form, row, columns, exact)
 
 
-def _best(page: Page, compiled: Compiled) -> Header | None:
+def _best(page: Page, known: Sequence[tuple[Form, dict[str, str]]]) -> Header | None:
     found = [
         header
         for row, cells in enumerate(page.cells[:HEADER_WITHIN])
         if sum(isinstance(c, str) and c != "" for c in cells) > 1
-        for form in compiled.notice.forms
-        if (header := _header(form, row, cells)).columns
+        for form, spellings in known
+        if (header := _header(form, spellings, row, cells)).columns
     ]
     return max(found, key=lambda h: (h.share, h.exact, -h.row), default=None)
 
@@ -504,7 +509,7 @@ def _best(page: Page, compiled: Compiled) -> Header | None:
 
 _NUMBERING = re.compile(r"[\d.、()（）①-⑳一二三四五六七八九十]*")
 _EXAMPLE = re.compile(r"\s*[（(【]?(?:填写|填报)?(?:示例|样例|举例|例)(?:[\d一二三四五]*\s*[)）】:：]|$)")
-_TOTAL = re.compile(r"[合总小共]\s*计(?:[\s:：].*|.{0,6})")
+_TOTAL = re.compile(r"[合总小共]\s*计\s*(?:[\d:：（(].*)?")
 _NOTE = re.compile(r"\s*[*＊※]?\s*(?:备注|注|附注|(?:填表|填报|填写)?说明)\s*\d*\s*[:：]")
 _SIGNED = re.compile(
     r"\s*(?:填[报表]|申报|推荐|报送|制表|审核|单位|联系|经办|负责|日期|时间|盖章)\S{0,10}\s*[:：]"
@@ -514,11 +519,12 @@ _SIGNED = re.compile(
 def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
     """The filled rows of every annex in the workbook, and what is wrong with its sheets as such."""
     refuse_unsafe(data, name)
+    known = [(form, _spellings(form)) for form in compiled.notice.forms]
     sheets, strangers = [], []
     for page in _pages(data):
         if not any(cell != "" for row in page.cells for cell in row):
             continue
-        header = _best(page, compiled)
+        header = _best(page, known)
         if page.hidden:
             if header and header.share >= SAME_FORM:
                 say = f"隐藏的工作表“{page.name}”没有读取；如需报送请取消隐藏"
@@ -795,10 +801,8 @@ class _Table:
             labels = list(self.line_pattern.finditer(text))
             for label, following in zip(labels, [*labels[1:], None], strict=False):
                 key = self.form.lines[int(str(label.lastgroup)[1:])].key
-                value, where = (
-                    text[label.end() : following.start() if following else None].strip(" _\u3000"),
-                    at,
-                )
+                value = text[label.end() : following.start() if following else None].strip(" _\u3000")
+                where = at
                 if not value and following is None and i + 1 < len(texts):
                     where, beside = texts[i + 1]
                     value = "" if self.line_pattern.search(beside) else beside
@@ -867,11 +871,15 @@ def _sentence(finding: Finding) -> str:
 
 
 def _unmark(sheet: Any) -> None:
-    for row in sheet.iter_rows():
-        for cell in row:
-            if cell.comment is not None and cell.comment.author == AUTHOR:
-                cell.comment = None
-                cell.fill = PatternFill()
+    for cell in _existing(sheet):
+        if cell.comment is not None and cell.comment.author == AUTHOR:
+            cell.comment = None
+            cell.fill = PatternFill()
+
+
+def _existing(sheet: Any) -> list[Any]:
+    """The cells that are there. openpyxl's own loops would make every other one up to XFD1048576."""
+    return list(sheet._cells.values())
 
 
 def _mark_sheet(sheet: Any, table: Sheet | None, findings: list[Finding]) -> None:
@@ -913,17 +921,14 @@ def _worst_first(findings: list[Finding]) -> list[Finding]:
 
 def _result_column(sheet: Any, header: int) -> int:
     """The column of an earlier marking, emptied, or the first free one."""
-    last = 0
-    for row in sheet.iter_rows(min_row=header):
-        for cell in row:
-            if cell.value is not None:
-                if cell.row == header and cell.value == RESULT:
-                    for below in range(header, sheet.max_row + 1):
-                        sheet.cell(below, cell.column).value = None
-                    return int(cell.column)
-                last = max(last, cell.column)
+    filled = [c for c in _existing(sheet) if c.row >= header and c.value is not None]
+    for earlier in (c for c in filled if c.row == header and c.value == RESULT):
+        for cell in filled:
+            if cell.column == earlier.column:
+                cell.value = None
+        return int(earlier.column)
     merged = (m.max_col for m in sheet.merged_cells.ranges if m.min_row <= header <= m.max_row)
-    return int(max(last, *merged, 0)) + 1
+    return int(max([0, *merged, *(c.column for c in filled)])) + 1
 
 
 def _as_xlsx(data: bytes) -> bytes:
@@ -944,7 +949,8 @@ def _as_xlsx(data: bytes) -> bytes:
         if page.hidden:
             sheet.hide()
         for (top, left), (bottom, right) in page.merged:
-            sheet.merge_range(top, left, bottom, right, "", wrap)
+            with contextlib.suppress(OverlappingRange):
+                sheet.merge_range(top, left, bottom, right, "", wrap)
         for row, cells in enumerate(page.cells):
             for column, value in enumerate(cells):
                 if isinstance(value, str):
@@ -1018,16 +1024,16 @@ def template(judge: FormJudge, notice: Notice) -> bytes:
     sheet.set_column(0, 0, form.serial_width / MM, None)
     for at, column in enumerate(form.columns, 1):
         sheet.set_column(at, at, column.width / MM, None)
-    width = (form.serial_width + sum(c.width for c in form.columns)) / MM / 2
+    whole = form.serial_width + sum(c.width for c in form.columns)
 
-    def line(row: int, text: str, look: Any, first: int = 0, height: float = 18) -> None:
-        sheet.merge_range(row, first, row, last, "", look)
+    def line(row: int, text: str, look: Any, first: int = 0, end: int = last, height: float = 16) -> None:
+        if first < end:
+            sheet.merge_range(row, first, row, end, "", look)
         sheet.write_string(row, first, text, look)
-        sheet.set_row(row, height * max(1, -(-len(text) // int(width))))
+        sheet.set_row(row, height * _lines(text, whole) + 2)
 
     def labelled(row: int, text: str) -> None:
-        sheet.merge_range(row, 0, row, 1, "", plain)
-        sheet.write_string(row, 0, text, plain)
+        line(row, text, plain, end=1)
         line(row, "", value, first=2)
 
     line(0, form.annex, label)
@@ -1041,18 +1047,18 @@ def template(judge: FormJudge, notice: Notice) -> bytes:
     sheet.write_string(header, 0, "序号", head)
     for at, column in enumerate(form.columns, 1):
         sheet.write_string(header, at, column.header, head)
-    sheet.set_row(header, 36)
+    sheet.set_row(header, 16 * max(_lines(c.header, c.width) for c in form.columns) + 8)
 
-    preset = form.preset if any(form.preset) else ("",) * max(len(form.preset), BLANK_ROWS)
+    preset = form.preset if form.group and any(form.preset) else ("",) * max(len(form.preset), BLANK_ROWS)
     group = [c.key for c in form.columns].index(form.group) + 1 if form.group else 0
     for number, text in enumerate(preset, 1):
         row += 1
-        sheet.set_row(row, 32)
+        sheet.set_row(row, 16 * max(2, _lines(text, form.columns[group - 1].width)))
         sheet.write_number(row, 0, number, centred)
         for at in range(1, last + 1):
-            sheet.write_string(row, at, text, entry) if at == group and text else sheet.write_blank(
-                row, at, None, entry
-            )
+            sheet.write_blank(row, at, None, entry)
+        if text:
+            sheet.write_string(row, group, text, entry)
     _validate(book, sheet, judge, header + 1, row)
     for note in form.notes:
         if note.where == "row":
@@ -1078,6 +1084,11 @@ def template(judge: FormJudge, notice: Notice) -> bytes:
     sheet.set_footer("&C第 &P 页，共 &N 页")
     book.close()
     return out.getvalue()
+
+
+def _lines(text: str, width: float) -> int:
+    """How many lines a Chinese text takes in a column of so many mm: four of them a character."""
+    return max(1, math.ceil(len(text) * 4 / (width - 2)))
 
 
 def _validate(book: Any, sheet: Any, judge: FormJudge, first: int, last: int) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from email import policy
 from email.headerregistry import Address
 from typing import Any
 from uuid import UUID
@@ -16,10 +15,10 @@ from sqlalchemy import text
 
 from services.notify import owed, reminders, smtp, store
 from services.notify.address import BadAddress
-from services.notify.compose import ForeignSignature, MissingAttachment, compose
+from services.notify.compose import LETTERS, Unwritable, compose
 from services.notify.owed import Owed
 from shared.contracts import registry
-from shared.contracts.case import CaseChanged, CaseReturned
+from shared.contracts.case import CaseChanged, CaseOpened, CaseReturned
 from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailUnknown
 from shared.contracts.registry import EventType
 from shared.contracts.submission import PackageJudged
@@ -53,6 +52,9 @@ class Notify:
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
+        for compiled in self.notices.values():
+            for path, why in owed.crossed(compiled.notice, LETTERS):
+                raise ValueError(f"{compiled.notice.id} {'.'.join(map(str, path))}: {why}")
         self.directory = Directory.load(context.settings.agencies)
         self.calendar = Calendar.load(context.settings.calendars)
 
@@ -70,7 +72,7 @@ class Notify:
             notice = compiled.notice
             if isinstance(data, CaseChanged):
                 letters += owed.letters_of_case(notice, data, self.directory)
-                if item.type is registry.CASE_OPENED:
+                if isinstance(data, CaseOpened):
                     facts |= {(notice.id, data.unit, fact) for fact in ("filed", *data.counts)}
                     continue
                 waits = isinstance(data, CaseReturned)
@@ -97,15 +99,14 @@ class Notify:
     async def remind(self, context: Context) -> None:
         """Every second: enter the reminders that have become due. A rung that is in the ledger stays one."""
         now = context.clock.now()
+        rung: reminders.Rung | None
+        entered: set[str] = set()
         async with context.engine.begin() as conn:
             for compiled in self.notices.values():
                 notice = compiled.notice
-                if notice.status != "in_force":
-                    continue
-                for deadline in notice.deadlines:
+                for deadline in notice.deadlines if notice.status == "in_force" else ():
                     rung = reminders.due_now(reminders.rungs(deadline, self.calendar), None, now)
-                    key = f"{notice.id}/{deadline.id}/{rung.key}" if rung else ""
-                    if rung is None or key in self._recalled:
+                    if rung is None or (key := f"{notice.id}/{deadline.id}/{rung.key}") in self._recalled:
                         continue
                     done = await store.facts(conn, notice.id) if deadline.unless else set()
                     letters = [
@@ -115,19 +116,19 @@ class Notify:
                         if (a.code, deadline.unless) not in done
                     ]
                     await store.owe(conn, letters)
-                    self._recalled.add(key)
+                    entered.add(key)
             for row in await store.corrections(conn):
-                compiled = self.notices.get(row.change["notice"])
                 rung = reminders.due_now(reminders.correction_rungs(row.due, self.calendar), None, now)
-                if compiled is None or rung is None:
+                if rung is None or (key := f"{row.case}/{row.version}/{rung.key}") in self._recalled:
                     continue
                 change = CaseReturned.model_validate(row.change)
-                key = f"{change.case}/{change.version}/{rung.key}"
-                if key not in self._recalled:
-                    letter = owed.letter_of_correction(compiled.notice, change, rung, self.directory)
-                    await store.owe(conn, [letter])
-                    self._recalled.add(key)
-        self.work.set()
+                notice = self.notices[change.notice].notice
+                await store.owe(conn, [owed.letter_of_correction(notice, change, rung, self.directory)])
+                entered.add(key)
+        # After the commit: a rung that was rolled back must be entered by the next turn.
+        self._recalled |= entered
+        if entered:
+            self.work.set()
 
     # --- sending ---
 
@@ -181,7 +182,7 @@ class Notify:
                 date=context.clock.now(),
                 files=attached,
             )
-        except (BadAddress, ForeignSignature, MissingAttachment, files.Missing) as error:
+        except (BadAddress, Unwritable, files.Missing) as error:
             await self._settle(context, letter, attempt, "failed", type(error).__name__)
             return True
 
@@ -190,7 +191,7 @@ class Notify:
                 return await store.begin_data(conn, letter.mail, attempt)
 
         outcome = await relay.deliver(
-            settings.mail_from, letter.address or "", message.as_bytes(policy=policy.SMTP), before_data
+            settings.mail_from, letter.address or "", message.as_bytes(), before_data
         )
         match outcome:
             case smtp.Sent():

@@ -126,7 +126,9 @@ async def correct(conn: AsyncConnection, changes: Sequence[Mapping[str, Any]]) -
 
 async def corrections(conn: AsyncConnection) -> Sequence[Any]:
     return (
-        await conn.execute(text('select "case", due, change from notify.correction where due is not null'))
+        await conn.execute(
+            text('select "case", version, due, change from notify.correction where due is not null')
+        )
     ).all()
 
 

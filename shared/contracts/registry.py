@@ -136,7 +136,7 @@ EVENTS: tuple[EventType, ...] = (
     EVENT_REJECTED,
 )
 
-_BY_NAME = {(e.cls, e.name): e for e in EVENTS}
+_BY_NAME: dict[tuple[str, str], EventType] = {(e.cls, e.name): e for e in EVENTS}
 CASE_EVENTS = (CASE_OPENED, CASE_ADVANCED, CASE_RETURNED, CASE_CLOSED, CASE_PUBLISHED)
 
 
@@ -145,16 +145,11 @@ def of_subject(subject: str) -> tuple[EventType, str] | None:
     parts = subject.split(".")
     if len(parts) != 6 or parts[0] != "sme" or parts[2] != "v1":
         return None
-    cls, token, name = (
-        ("evt", parts[5], ".".join(parts[3:5]))
-        if parts[1] == "evt"
-        else (
-            parts[1],
-            parts[3],
-            ".".join(parts[4:]),
-        )
-    )
-    found = _BY_NAME.get((cls, name))  # type: ignore[call-overload]  # any string is a fair question
+    if parts[1] == "evt":
+        token, name = parts[5], f"{parts[3]}.{parts[4]}"
+    else:
+        token, name = parts[3], f"{parts[4]}.{parts[5]}"
+    found = _BY_NAME.get((parts[1], name))
     return (found, token) if found else None
 
 

@@ -146,6 +146,7 @@ class _Examination:
         self.file = file
         self.faults: dict[Path, str] = {}
         self.notice: Notice | None = None
+        self._told: tuple[Path, ...] = ()
         self._data = deepcopy(file.data)
         self._dropped: set[Path] = set()
         self._tried: set[Path] = set()
@@ -155,6 +156,7 @@ class _Examination:
             return
         mended = self._mend_until_it_stands()
         if mended is not None:
+            self._told = tuple(self.faults)
             for path, why in (*mended.crossed(), *((e.where, str(e)) for e in RuleBook.problems(mended))):
                 self._tell_of_the_whole(self._original(path), why)
         if not self.faults:
@@ -188,9 +190,9 @@ class _Examination:
 
     def _tell_of_the_whole(self, path: Path, why: str) -> None:
         """Not about a part that is itself at fault, nor about what follows from one that was mended."""
-        if any(path[: len(known)] == known or known[: len(path)] == path for known in self.faults):
+        if any(path[: len(known)] == known or known[: len(path)] == path for known in self._told):
             return
-        for known in list(self.faults):
+        for known in self._told:
             cue = FOLLOWS.get((known[:1], known[-1:]))
             if cue and cue in why:
                 return
@@ -206,7 +208,7 @@ class _Examination:
             names = [item.get(k) for k in ("id", "code", "key", "name")] if isinstance(item, dict) else []
             if any(name and (name == value or f" {name}" in why or f".{name}" in why) for name in names):
                 return
-        self.faults[path] = why
+        self.faults.setdefault(path, why)
 
     # --- mending ---
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from cel_expr_python import cel
 
-from shared.contracts.types import Finding, Kind, Values
+from shared.contracts.types import Finding, ItemKind, Kind, Values
 from shared.notices.forms import dates_of
 from shared.notices.model import Column, Form, Notice, Rule
 
@@ -89,7 +89,7 @@ class Item:
     form: Form
     stored: Values
     title: str
-    kind: str
+    kind: ItemKind
     direction: str | None
     filer_kind: Kind
     filer_code: str

@@ -262,10 +262,7 @@ class Delivery:
     async def _remember(self, tx: Tx, items: Sequence[Item]) -> list[Item]:
         """The inbox: keeps the first of every identity; a known id with another body is an error."""
         first: dict[UUID, Item] = {}
-        again: list[Item] = []
-        for item in items:
-            if first.setdefault(item.key, item) is not item:
-                again.append(item)
+        again = [item for item in items if first.setdefault(item.key, item) is not item]
         rows = await tx.conn.execute(
             text(
                 f"insert into {self.service}.inbox (key, digest) "
@@ -277,7 +274,7 @@ class Delivery:
         new = {row.key for row in rows}
         again += [item for key, item in first.items() if key not in new]
         if again:
-            known = dict(
+            known: dict[UUID, UUID] = dict(
                 (
                     await tx.conn.execute(
                         text(f"select key, digest from {self.service}.inbox where key = any(:keys)"),

@@ -80,7 +80,7 @@ class Service:
             settings.nats_url,
             name=f"yiqi-{self.name}",
             inbox_prefix=f"_INBOX_{self.name}",
-            nkeys_seed=str(settings.nats_seed) if settings.nats_seed else None,  # type: ignore[arg-type]
+            nkeys_seed=str(settings.nats_seed) if settings.nats_seed else None,
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             ping_interval=10,
@@ -331,7 +331,7 @@ class _State:
                     text(f"select version_num from {self.service.name}.alembic_version")
                 )
                 revision = found.scalar()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it makes us not ready
             return AsgiResponse(f"{type(error).__name__}\n".encode(), 503)
         wanted = head(self.service.name)
         if revision != wanted:

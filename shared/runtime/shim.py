@@ -21,7 +21,7 @@ async def _headers(self: Client, headers: Any) -> Any:
     then ends without a word: `is_connected` stays True and nothing is received any more."""
     try:
         return await _process_headers(self, headers)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a hostile block raises, the read loop must go on
         return {"X-Malformed-Headers": type(error).__name__}
 
 

@@ -1,0 +1,28 @@
+"""`yiqi provision`: everything that the services find ready-made and never make themselves.
+
+What is made is declared in `shared/runtime/streams.py` and the migrations.
+"""
+
+import nats
+
+from services.cli.common import FINDINGS, console, fail
+from shared.runtime.database import migrate
+from shared.runtime.settings import Settings
+from shared.runtime.streams import Drift
+from shared.runtime.streams import provision as provision_streams
+
+
+async def provision(settings: Settings, *, check: bool, replicas: int) -> None:
+    """Schemas and roles as the owner, then streams, consumers and the bucket. `check` makes nothing."""
+    if not check:
+        await migrate(settings.database_url.get_secret_value())
+    client = await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=3)
+    try:
+        made = await provision_streams(client.jetstream(timeout=10), replicas=replicas, check=check)
+    except Drift as drift:
+        fail(str(drift), FINDINGS)
+    finally:
+        await client.close()
+    for line in made:
+        console.print(f"made {line}")
+    console.print("as it should be" if check else "provisioned")
