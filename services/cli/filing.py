@@ -66,6 +66,9 @@ def check(
     on: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="按哪一天判断是否逾期；不写则不判断")
     ] = None,
+    registered: Annotated[
+        bool, typer.Option("--registered/--not-registered", help="是否已在工信部服务跟踪平台注册")
+    ] = True,
 ) -> None:
     """离线校验一个填好的附件，不需要服务器。以往目录和其他文件里的项目不在此判断。"""
     from services.intake import child, parse
@@ -76,7 +79,13 @@ def check(
     compiled, agency = common.notice(notice), common.agency(as_)
     issued = compiled.notice.issued_on if on is None else on.date()
     received = datetime.combine(issued, time(12), SHANGHAI)
-    filing = parse.Filing(compiled, _filer(agency), None, agency.district or compiled.notice.issuer, received)
+    filing = parse.Filing(
+        compiled,
+        _filer(agency, registered=registered),
+        None,
+        agency.district or compiled.notice.issuer,
+        received,
+    )
     try:
         sheets = asyncio.run(child.read(file.read_bytes(), file.name, compiled))
     except Unusable as error:
@@ -101,7 +110,9 @@ def check(
     else:
         for result in results:
             _print(result)
-    raise typer.Exit(FINDINGS if any(r["findings"] for r in results) else common.GOOD)
+    raise typer.Exit(
+        FINDINGS if any(f["severity"] != "info" for r in results for f in r["findings"]) else common.GOOD
+    )
 
 
 def _result(filing: "Filing", checked: "Checked") -> dict[str, Any]:

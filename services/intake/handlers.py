@@ -3,6 +3,7 @@
 Judgement is in `parse.py`, reading spreadsheets in `workbook.py`, memory in `store.py`.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from services.intake import child, parse, store
 from services.intake.parse import Filing, Judged
-from services.intake.workbook import Unusable
+from services.intake.workbook import Sheet, Unusable
 from shared.contracts import registry
 from shared.contracts.problem import problem
 from shared.contracts.submission import (
@@ -37,6 +38,23 @@ from shared.runtime.service import Context, Service
 
 MOST_FINDINGS = 100
 
+log = logging.getLogger("yiqi.intake")
+
+
+@dataclass
+class Read:
+    """One sheet of one workbook, with its rows judged."""
+
+    file: FileRef
+    sheet: Sheet
+    rows: list[Judged]
+
+    def located(self) -> list[Finding]:
+        """Every finding of the sheet and its rows, with its place."""
+        return parse.of_the_sheet(self.sheet) + [
+            f for j in self.rows for f in parse.placed(j.findings, j.place)
+        ]
+
 
 @dataclass
 class Package:
@@ -44,10 +62,13 @@ class Package:
 
     item: Item
     filing: Filing
-    judged: list[Judged] = field(default_factory=list)
-    sheets: list[tuple[FileRef, Any]] = field(default_factory=list)
+    sheets: list[Read] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     workbooks: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> list[Judged]:
+        return [j for read in self.sheets for j in read.rows]
 
     @property
     def data(self) -> PackageFiled:
@@ -339,17 +360,9 @@ class Intake:
                 )
                 continue
             for sheet in sheets:
-                package.sheets.append((ref, sheet))
-                package.findings += sheet.findings
-                if sheet.form is None:
-                    continue
-                for raw in sheet.rows:
-                    judged = parse.judge(
-                        filing, sheet.form, raw.raw, root=f"#/data/rows/{len(package.judged)}"
-                    )
-                    judged.place = (sheet.sheet, raw.row, raw.cells)
-                    judged.position = len(package.judged)
-                    package.judged.append(judged)
+                rows = parse.rows_of(filing, sheet, sum(len(r.rows) for r in package.sheets))
+                package.sheets.append(Read(ref, sheet, rows))
+                package.findings += parse.of_the_sheet(sheet)
         return package
 
     async def _conclude(self, tx: Tx, package: Package) -> None:
@@ -360,30 +373,23 @@ class Intake:
         accepted = [j for j in package.judged if j.case is not None and not j.hard]
         counts = await store.tallies(tx.conn, notice.notice.id, filing.unit)
         package.findings += self._package_rules(package, counts, tallied=True)
+        marked = await self._marked(tx, package)
         sheets = []
-        for ref, sheet in package.sheets:
-            mine = [
-                j for j in package.judged if j.place and j.place[0] == sheet.sheet and j.form == sheet.form
-            ]
-            located = [f for j in mine for f in parse.placed(j.findings, j.place)] + list(sheet.findings)
-            marked = None
-            if located:
-                body = await child.mark(package.workbooks[ref.sha256], ref.name, located, notice)
-                marked = await files.send(self.context.client, files.OURS, body)
-                await store.keep_file(tx.conn, marked, ref.name, "marked", files.OURS, body)
-            taken = sum(1 for j in mine if j in accepted)
+        for read in package.sheets:
+            taken = sum(1 for j in read.rows if j.case is not None and not j.hard)
+            form = read.sheet.form
             sheets.append(
                 JudgedSheet(
-                    file=ref.name,
-                    form=sheet.form,
-                    sheet=sheet.sheet,
-                    rows=len(mine),
+                    file=read.file.name,
+                    form=form,
+                    sheet=read.sheet.sheet,
+                    rows=len(read.rows),
                     accepted=taken,
-                    marked=marked,
+                    marked=marked.get(read.file.sha256),
                 )
             )
-            metrics.ROWS.labels(sheet.form or "none", "accepted").inc(taken)
-            metrics.ROWS.labels(sheet.form or "none", "refused").inc(len(mine) - taken)
+            metrics.ROWS.labels(form or "none", "accepted").inc(taken)
+            metrics.ROWS.labels(form or "none", "refused").inc(len(read.rows) - taken)
         for ref in package.data.files:
             if content := package.workbooks.get(ref.sha256):
                 await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, content)
@@ -435,6 +441,25 @@ class Intake:
                     accepted=item.event.id, type=item.event.type, errors=tuple(findings[:MOST_FINDINGS])
                 ),
             )
+
+    async def _marked(self, tx: Tx, package: Package) -> dict[str, str]:
+        """The filer's own workbooks with the faults in their cells: SHA-256 of the filed one → of the marked."""
+        assert self.context
+        found: dict[str, str] = {}
+        for sha256, name in {r.file.sha256: r.file.name for r in package.sheets}.items():
+            located = [f for r in package.sheets if r.file.sha256 == sha256 for f in r.located()]
+            if not located:
+                continue
+            try:
+                body = await child.mark(package.workbooks[sha256], name, located, package.filing.notice)
+            except Unusable:
+                # It could be read and not be written: the answer then lists the places, without the copy.
+                log.warning("workbook was not marked", extra={"sha256": sha256})
+                continue
+            # Sent before the commit: whoever hears of it can fetch it, and sending again changes nothing.
+            found[sha256] = await files.send(self.context.client, files.OURS, body)
+            await store.keep_file(tx.conn, found[sha256], name, "marked", files.OURS, body)
+        return found
 
     # --- memory ---
 

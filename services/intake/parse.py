@@ -88,10 +88,12 @@ class Judged:
     root: str = "#/data/values"
     place: tuple[str, int, Mapping[str, str]] | None = None
     """Sheet, row and cells by column, when it came in a workbook."""
+    blocked: bool = False
+    """By a fault of its whole sheet, such as another year in the title."""
 
     @property
     def hard(self) -> bool:
-        return any(f.severity == "hard" for f in self.findings)
+        return self.blocked or any(f.severity == "hard" for f in self.findings)
 
 
 def fault(rule: str, code: str, detail: str, pointer: str, clause: str = CLAUSE) -> Finding:
@@ -263,6 +265,26 @@ def judge(
     return judged
 
 
+def rows_of(filing: Filing, sheet: Sheet, first: int = 0) -> list[Judged]:
+    """The rows of a sheet, judged one by one; `first` is how many rows the package has before them."""
+    if sheet.form is None:
+        return []
+    blocked = any(f.severity == "hard" and f.row is None for f in sheet.findings)
+    rows = []
+    for i, raw in enumerate(sheet.rows, first):
+        judged = judge(filing, sheet.form, raw.raw, root=f"#/data/rows/{i}")
+        judged.findings += [f for f in sheet.findings if f.row == raw.row]
+        judged.place, judged.position, judged.blocked = (sheet.sheet, raw.row, raw.cells), i, blocked
+        rows.append(judged)
+    return rows
+
+
+def of_the_sheet(sheet: Sheet) -> list[Finding]:
+    """The findings that no row of the sheet has taken."""
+    rows = {raw.row for raw in sheet.rows}
+    return [f for f in sheet.findings if f.row not in rows]
+
+
 def examine(filing: Filing, judged: Judged, facts: Facts) -> None:
     """Every rule that does not count: adds its findings, and which counts the item would add to."""
     if judged.item is None:
@@ -335,7 +357,7 @@ class Checked:
 
     form: str | None
     sheet: str
-    rows: list[tuple[Judged, Mapping[str, Any]]]
+    rows: Sequence[tuple[Judged, Mapping[str, Any]]]
     findings: list[Finding]
 
 
@@ -346,13 +368,8 @@ def offline(filing: Filing, sheets: Sequence[Sheet]) -> list[Checked]:
     filed: dict[UUID, tuple[int, UUID | None]] = {}
     checked: list[Checked] = []
     for sheet in sheets:
-        rows: list[tuple[Judged, Mapping[str, Any]]] = []
-        for i, raw in enumerate(sheet.rows):
-            if sheet.form is None:
-                break
-            judged = judge(filing, sheet.form, raw.raw, root=f"#/data/rows/{i}")
-            judged.place = (sheet.sheet, raw.row, raw.cells)
-            rows.append((judged, raw.raw))
+        rows = list(zip(rows_of(filing, sheet), (raw.raw for raw in sheet.rows), strict=False))
+        for judged, _ in rows:
             if judged.case is None:
                 continue
             revision, digest = filed.get(judged.case, (0, None))
@@ -367,7 +384,7 @@ def offline(filing: Filing, sheets: Sequence[Sheet]) -> list[Checked]:
                 judged,
                 {t.name: used[t.name, _scope(t, judged)] for t in filing.notice.notice.tallies},
             )
-        findings = list(sheet.findings)
+        findings = of_the_sheet(sheet)
         findings += [f for judged, _ in rows for f in placed(judged.findings, judged.place)]
         checked.append(Checked(sheet.form, sheet.sheet, rows, findings))
     totals: Counter[str] = Counter()

@@ -21,6 +21,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 import openpyxl
 import xlsxwriter
+from openpyxl.cell.cell import MergedCell
 from openpyxl.comments import Comment
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter as letter
@@ -831,9 +832,9 @@ def _line_pattern(form: Form) -> re.Pattern[str] | None:
 def mark(data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled) -> bytes:
     """The filer's own workbook with its faults in it, ready to be corrected and filed again.
 
-    Faulty cells get a colour and a comment, every entry a cell in the last column. No row is added or moved,
-    so that row numbers stay true, and `read` of the result gives the same rows. Formulas are replaced by
-    their last values: a program that opens the file without calculating would see nothing else.
+    Faulty cells get a colour and a comment, every entry of a faulty sheet a cell in the last column; the marks
+    of an earlier time go. No row is added or moved, so that row numbers stay true, and `read` of the result
+    gives the same rows. Formulas are replaced by their last values: they alone are what was read.
     """
     sheets = read(data, name, compiled)
     book = _openpyxl(data)
@@ -844,10 +845,10 @@ def mark(data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled
         by_sheet.setdefault(f.sheet if known and f.sheet else first, []).append(f)
     tables = {s.sheet: s for s in sheets}
     for worksheet in book.worksheets:
-        _unmark(worksheet)
         table = tables.get(worksheet.title)
-        if worksheet.title in by_sheet or (table and table.rows):
-            _mark_sheet(worksheet, table, by_sheet.get(worksheet.title, []))
+        _unmark(worksheet, table)
+        if worksheet.title in by_sheet:
+            _mark_sheet(worksheet, table, by_sheet[worksheet.title])
     out = BytesIO()
     book.save(out)
     return _settled(out.getvalue())
@@ -870,11 +871,15 @@ def _sentence(finding: Finding) -> str:
     return _INVISIBLE.sub("", text)
 
 
-def _unmark(sheet: Any) -> None:
+def _unmark(sheet: Any, table: Sheet | None) -> None:
+    header = table.header if table else 0
+    results = {c.column for c in _existing(sheet) if c.row == header and c.value == RESULT}
     for cell in _existing(sheet):
         if cell.comment is not None and cell.comment.author == AUTHOR:
             cell.comment = None
             cell.fill = PatternFill()
+        if cell.column in results and cell.row >= header and not isinstance(cell, MergedCell):
+            cell.value = None
 
 
 def _existing(sheet: Any) -> list[Any]:
@@ -895,7 +900,7 @@ def _mark_sheet(sheet: Any, table: Sheet | None, findings: list[Finding]) -> Non
         if f.row:
             at_row.setdefault(f.row, []).append(f)
     header = table.header if table and table.form else 0
-    result = _result_column(sheet, header) if header else 0
+    result = _free_column(sheet, header) if header else 0
     loose = [f for f in findings if not f.cell and not (f.row and result)]
     if loose:
         at_cell.setdefault((header, result) if header else corner.get((1, 1), (1, 1)), []).extend(loose)
@@ -919,16 +924,11 @@ def _worst_first(findings: list[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: list(SEVERITIES).index(f.severity))
 
 
-def _result_column(sheet: Any, header: int) -> int:
-    """The column of an earlier marking, emptied, or the first free one."""
-    filled = [c for c in _existing(sheet) if c.row >= header and c.value is not None]
-    for earlier in (c for c in filled if c.row == header and c.value == RESULT):
-        for cell in filled:
-            if cell.column == earlier.column:
-                cell.value = None
-        return int(earlier.column)
+def _free_column(sheet: Any, header: int) -> int:
+    """The first one to the right of the table, which after `_unmark` is that of an earlier marking."""
+    filled = (c.column for c in _existing(sheet) if c.row >= header and c.value is not None)
     merged = (m.max_col for m in sheet.merged_cells.ranges if m.min_row <= header <= m.max_row)
-    return int(max([0, *merged, *(c.column for c in filled)])) + 1
+    return int(max([0, *filled, *merged])) + 1
 
 
 def _as_xlsx(data: bytes) -> bytes:

@@ -12,11 +12,17 @@ from pydantic import AwareDatetime, Field
 from shared.contracts.types import Inbound, ItemKind, Long, Outbound, Party, Short, Values
 
 
-class Fix(Inbound):
+class FixTold(Outbound):
     """One thing that a returned submission must correct: a column key of the form and what to do."""
 
     field: Annotated[str, Field(max_length=64)]
     detail: Short
+
+
+class Fix(FixTold):
+    """The same as an agency writes it: closed, as all that is inbound."""
+
+    model_config = Inbound.model_config
 
 
 class DecisionMade(Inbound):
@@ -57,7 +63,7 @@ class CaseChanged(Outbound):
     reason: str = ""
     rules: tuple[str, ...] = ()
     acknowledges: tuple[str, ...] = ()
-    fixes: tuple[Fix, ...] = ()
+    fixes: tuple[FixTold, ...] = ()
     due: date | None = None
     provisional: bool = False
     package: str | None = None

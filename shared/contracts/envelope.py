@@ -67,15 +67,19 @@ def attributes(
     return {"id": derived_id(type_, *cause), "source": source, "type": type_, "time": at}
 
 
-def binary_to_structured(headers: Mapping[str, str], body: bytes) -> bytes:
-    """A binary-mode event as the structured document that it stands for.
+def binary_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The attributes of a binary-mode event.
 
     NATS keeps the case of header names (ADR-4), so they are looked up without regard to it.
     """
-    document: dict[str, Any] = {
+    return {
         name[3:].lower(): unquote(value) for name, value in headers.items() if name.lower().startswith("ce-")
     }
-    document["data"] = json.loads(body)
+
+
+def binary_to_structured(headers: Mapping[str, str], body: bytes) -> bytes:
+    """A binary-mode event as the structured document that it stands for."""
+    document = {**binary_attributes(headers), "data": json.loads(body)}
     return json.dumps(document, ensure_ascii=False).encode()
 
 

@@ -5,6 +5,7 @@ How faults are found is not here; this only gives them one shape.
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -12,6 +13,9 @@ from shared.contracts.types import Finding, Outbound
 
 MOST = 100
 """Findings listed in one document; the rest are counted, so that a hopeless file stays readable."""
+
+LONGEST = 300
+"""Characters of a pointer; one that runs into a longer name (a publisher's invention) names what holds it."""
 
 PREFIX = "urn:cn:gov:gz:sme:problem:"
 
@@ -39,7 +43,13 @@ def problem(name: str, title: str, detail: str, errors: Sequence[Finding] = (), 
 
 def pointer(parts: Iterable[str | int], root: str = "#") -> str:
     """RFC 6901 pointer as a URI fragment: `#/data/values/contact`."""
-    return root + "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
+    made = root
+    for part in parts:
+        step = "/" + str(part).replace("~", "~0").replace("/", "~1")
+        if len(made) + len(step) > LONGEST:
+            break
+        made += step if step.isprintable() else quote(step, safe="/", errors="replace")
+    return made
 
 
 def locate(loc: Sequence[str | int], document: Any) -> list[str | int]:

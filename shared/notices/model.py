@@ -315,7 +315,8 @@ class Deadline(Data):
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
     filing: bool = False
     remind: tuple[Kind, ...] = ()
-    unless: Literal["filed", "june_activity"] | None = None
+    unless: Key | None = None
+    """Who is spared: units that `filed`, or for which the named tally counts at least one item."""
     ladder: Ladder | None = None
     letter: str | None = None
     derived: bool = False
@@ -378,6 +379,10 @@ class Notice(Data):
 
     def crossed(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What one part of the notice says of another and is not so: where, and what to write instead."""
+        spared = {"filed", *(t.name for t in self.tallies)}
+        for i, deadline in enumerate(self.deadlines):
+            if deadline.unless and deadline.unless not in spared:
+                yield ("deadlines", i, "unless"), f"应为以下之一：{_listed(spared)}"
         forms, codes = set(self.by_form), set(self.by_direction)
         named: dict[tuple[str, str], list[str]] = {
             ("directions", "code"): [d.code for d in self.directions],

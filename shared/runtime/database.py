@@ -187,7 +187,6 @@ async def migrate(
 def _migrate(connection: Connection, services: Sequence[str], passwords: Mapping[str, str]) -> None:
     from alembic import command
 
-
     version = connection.execute(text("show server_version_num")).scalar_one()
     if int(version) < OLDEST_SERVER:
         raise RuntimeError(f"PostgreSQL 16 or newer is needed, this is {version}")

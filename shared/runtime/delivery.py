@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,12 +20,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import nats.errors
+import nats.js.errors
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.contracts import registry
-from shared.contracts.envelope import OUR_SOURCE, Envelope, binary_to_structured, is_binary
+from shared.contracts.envelope import (
+    OUR_SOURCE,
+    Envelope,
+    binary_attributes,
+    binary_to_structured,
+    is_binary,
+)
 from shared.contracts.problem import Problem, faults, problem
 from shared.contracts.registry import EVENT_REJECTED, EventType
 from shared.contracts.submission import EventRejected, Rejected
@@ -39,6 +48,23 @@ log = logging.getLogger("yiqi.delivery")
 
 SWEEP_AFTER = timedelta(seconds=3)
 """An outbox row this old was left behind by a crash or an outage; younger ones are being published."""
+
+
+MOST_BYTES = 1_000_000
+"""Of an event that we say: the streams take 1 MiB with subject and headers. What they do not take would stay
+in the outbox for ever, so it is never put there."""
+
+_TOKEN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_PLAIN = re.compile(r"[!-~]{1,128}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Unstorable(ValueError):
+    """U+0000 in a text, which PostgreSQL keeps in neither text nor jsonb"""
+
+
+class TooBig(ValueError):
+    """what would be said is more than a stream takes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +114,18 @@ def _uuid(*parts: bytes) -> UUID:
 def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedelta()) -> Item | Dead:
     """Judge one message alone, so that a bad one never harms its neighbours."""
     found = registry.of_subject(raw.subject)
-    if found is None or found[0].name not in heard:
+    if found is None or found[0].name not in heard or not _TOKEN.fullmatch(found[1]):
         return Dead(raw, "subject", "no such event on this subject")
     type_, token = found
+    body = raw.body
     try:
-        body = binary_to_structured(raw.headers or {}, raw.body) if is_binary(raw.headers) else raw.body
+        if is_binary(raw.headers):
+            body = binary_to_structured(raw.headers or {}, raw.body)
         event = type_.envelope.model_validate_json(body)
+        if _NUL.search(body):
+            raise Unstorable(Unstorable.__doc__)
     except (ValidationError, ValueError, RecursionError) as error:
-        return _malformed(raw, error)
+        return _malformed(raw, body, error)
     if event.type != type_.ce_type:
         why = problem("type", "事件类型与主题不符", f"主题应承载 {type_.ce_type}")
         return Dead(raw, "type", "type does not match subject", why, event.id)
@@ -108,26 +138,37 @@ def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedel
     return Item(type_, event, token, key, _uuid(body), raw.at + offset, raw)
 
 
-def _malformed(raw: Raw, error: Exception) -> Dead:
+def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
+    """`body` is the structured document, as far as one could be made."""
     try:
-        document = json.loads(raw.body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     errors: list[Finding] = []
     if isinstance(error, ValidationError):
         errors = faults(error, document)
-    why = problem("validation", "事件不符合接口契约", f"共{len(errors) or 1}处错误", errors)
+    detail = "文本中不能有 U+0000" if isinstance(error, Unstorable) else f"共{len(errors) or 1}处错误"
+    why = problem("validation", "事件不符合接口契约", detail, errors)
     head = document if isinstance(document, dict) else {}
-    id_, type_ = head.get("id"), head.get("type")
+    if is_binary(raw.headers):
+        head = binary_attributes(raw.headers or {})
     places = ", ".join(f"{e.code} at {e.pointer}" for e in errors[:5]) or type(error).__name__
-    return Dead(
-        raw,
-        "schema",
-        places[:500],
-        why,
-        id_ if isinstance(id_, str) else None,
-        type_ if isinstance(type_, str) else None,
-    )
+    return Dead(raw, "schema", places[:500], why, _plain(head.get("id")), _plain(head.get("type")))
+
+
+def _plain(said: Any) -> str | None:
+    """What the event says of itself, if it can be an id or a type at all: anything else is not repeated."""
+    return said if isinstance(said, str) and _PLAIN.fullmatch(said) else None
+
+
+def _text(said: str) -> str:
+    """A text that PostgreSQL takes, of one that anybody may have written."""
+    return said.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _outage(error: BaseException) -> bool:
+    """Also the bus may be away while a handler reads files from it."""
+    return passes(error) or isinstance(error, (nats.errors.Error, nats.js.errors.ServiceUnavailableError))
 
 
 @dataclass
@@ -225,7 +266,7 @@ class Delivery:
             try:
                 return await attempt()
             except Exception as error:
-                if not passes(error):
+                if not _outage(error):
                     raise
                 metrics.HELD.inc()
                 log.warning("holding the batch", extra={"error_type": type(error).__name__})
@@ -313,13 +354,19 @@ class Delivery:
                 f"insert into {self.service}.dead (stream, seq, subject, headers, body, received, code, why) "
                 "select * from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
                 "cast(:headers as jsonb[]), cast(:body as bytea[]), cast(:received as timestamptz[]), "
-                "cast(:code as text[]), cast(:why as text[]))"
+                "cast(:code as text[]), cast(:why as text[])) as new (stream, seq) "
+                # Delivered again after a crash before the ack: it lies there already.
+                f"where not exists (select 1 from {self.service}.dead as old "
+                "where old.stream = new.stream and old.seq = new.seq and old.state = 'dead')"
             ),
             {
                 "stream": [d.raw.stream for d in tx.dead],
                 "seq": [d.raw.seq for d in tx.dead],
-                "subject": [d.raw.subject for d in tx.dead],
-                "headers": [json.dumps(dict(d.raw.headers or {})) for d in tx.dead],
+                "subject": [_text(d.raw.subject) for d in tx.dead],
+                "headers": [
+                    json.dumps({_text(name): _text(value) for name, value in (d.raw.headers or {}).items()})
+                    for d in tx.dead
+                ],
                 "body": [d.raw.body for d in tx.dead],
                 "received": [d.raw.at for d in tx.dead],
                 "code": [d.code for d in tx.dead],
@@ -330,6 +377,8 @@ class Delivery:
     async def _owe(self, conn: AsyncConnection, said: Sequence[Message]) -> None:
         if not said:
             return
+        if any(len(m.body) > MOST_BYTES for m in said):
+            raise TooBig(TooBig.__doc__)
         await conn.execute(
             text(
                 f"insert into {self._rows} (id, stream, subject, body) select * from unnest("
@@ -406,11 +455,7 @@ class Delivery:
         async with self.engine.begin() as conn:
             rows = (
                 await conn.execute(
-                    text(
-                        f"update {self.service}.dead set state = 'replayed' where n in ("
-                        f"select n from {self.service}.dead where state = 'replay' order by n limit 100 "
-                        "for update skip locked) returning *"
-                    )
+                    text(f"select * from {self.service}.dead where state = 'replay' order by n limit 100")
                 )
             ).all()
         for row in rows:
@@ -419,3 +464,8 @@ class Delivery:
             for consumer, (heard, _) in self.handlers.items():
                 if found and found[0].name in heard:
                     await self.handle(consumer, [raw])
+            # Only now: a crash in between replays it again, which the inbox makes harmless.
+            async with self.engine.begin() as conn:
+                await conn.execute(
+                    text(f"update {self.service}.dead set state = 'replayed' where n = :n"), {"n": row.n}
+                )
