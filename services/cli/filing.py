@@ -72,7 +72,7 @@ def check(
 ) -> None:
     """离线校验一个填好的附件，不需要服务器。以往目录和其他文件里的项目不在此判断。"""
     from services.intake import child, parse
-    from services.intake.workbook import Unusable
+    from services.intake.attachments import Unusable
 
     if not file.is_file():
         fail(f"没有文件 {file}", UNUSABLE)
@@ -195,6 +195,7 @@ async def file_package(
     recommender: str | None = None,
     all_or_nothing: bool = False,
     client: "Client | None" = None,
+    wait: float = ANSWER_WITHIN,
 ) -> dict[str, Any]:
     """Send the files, then the event that refers to them; the answer of intake as `{accepted|rejected…}`.
 
@@ -202,7 +203,7 @@ async def file_package(
     """
     if client is None:
         async with common.bus() as client:
-            return await file_package(notice, filer, contents, recommender, all_or_nothing, client)
+            return await file_package(notice, filer, contents, recommender, all_or_nothing, client, wait)
     from shared.runtime.files import send
 
     refs = []
@@ -216,7 +217,7 @@ async def file_package(
         files=tuple(refs),
         mode="all_or_nothing" if all_or_nothing else "valid_rows",
     )
-    return await publish(client, filer.code, registry.PACKAGE_FILED, data, data.model_dump_json())
+    return await publish(client, filer.code, registry.PACKAGE_FILED, data, data.model_dump_json(), wait=wait)
 
 
 async def publish(

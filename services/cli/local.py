@@ -78,11 +78,11 @@ class Local:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self) -> Self:
+    def start(self, timeout: float = 30) -> Self:
         self.infrastructure()
         for name in self.names:
             self.launch(name)
-        self.ready()
+        self.ready(timeout)
         return self
 
     def infrastructure(self) -> None:

@@ -111,7 +111,7 @@ def template(
     out_: Annotated[Path, typer.Option("--out", help="放在哪个文件夹")] = Path(),
 ) -> None:
     """空白表（XLSX）。"""
-    from services.intake.workbook import template as blank
+    from services.intake.template import template as blank
 
     compiled = common.notice(id_)
     if form is not None and form not in compiled.forms:

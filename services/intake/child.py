@@ -1,6 +1,6 @@
 """Workbooks from outside, opened in a process that may take no more than its share: asyncio API and server.
 
-What is done with a workbook is not here (workbook.py).
+What is done with a workbook is not here (`workbook.py`, `marking.py`).
 
 A server process with the libraries loaded and nothing of our environment forks a worker for every file: a few
 milliseconds instead of half a second. The worker takes the request, limits itself, answers in JSON and ends.
@@ -25,8 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.intake import workbook
-from services.intake.workbook import MB, Compiled, RawRow, Sheet, Unusable
+from services.intake import marking, workbook
+from services.intake.attachments import MB, Unusable
+from services.intake.workbook import Compiled, RawRow, Sheet
 from shared.contracts.types import Finding
 from shared.notices.model import Notice
 
@@ -34,6 +35,9 @@ OUTPUT = 100 * MB
 """Most that a worker may answer, and the largest file that it may write (openpyxl writes temporary ones)."""
 PATIENCE = 5
 """Seconds beyond the limit: the kernel ends a worker in time, this is for a server that does not answer."""
+
+AT_ONCE = 2
+"""Workers that run at the same time; the others wait, and their time does not run meanwhile."""
 
 ROOT = Path(__file__).resolve().parents[2]
 SAY = {
@@ -89,7 +93,7 @@ async def read(data: bytes, name: str, compiled: Compiled, limits: Limits = USUA
 async def mark(
     data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled, limits: Limits = MARKING
 ) -> bytes:
-    """`workbook.mark` in a limited process."""
+    """`marking.mark` in a limited process."""
     listed = [f.model_dump() for f in findings]
     _, body = await _ask({"do": "mark", "name": name, "findings": listed}, data, compiled, limits)
     return body
@@ -97,13 +101,12 @@ async def mark(
 
 async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits: Limits) -> tuple[Any, bytes]:
     request |= {"notice": compiled.notice.model_dump(mode="json"), "limits": asdict(limits)}
-    message = json.dumps(request).encode() + b"\n" + data
     answer = bytearray()
     try:
-        async with asyncio.timeout(limits.seconds + PATIENCE):
+        async with _slots(), asyncio.timeout(limits.seconds + PATIENCE):
             reader, writer = await asyncio.open_unix_connection(sock=_connect())
             try:
-                writer.write(message)
+                writer.write(json.dumps(request).encode() + b"\n" + data)
                 writer.write_eof()
                 while chunk := await reader.read(MB):
                     answer += chunk
@@ -126,6 +129,18 @@ async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits:
     if "code" in reply:
         raise Unusable(reply["code"], reply["detail"])
     return reply, body
+
+
+_waiting: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
+
+def _slots() -> asyncio.Semaphore:
+    """That of the running loop: a semaphore serves one loop only, and the command line has many in turn."""
+    global _waiting  # noqa: PLW0603 - one loop at a time
+    loop = asyncio.get_running_loop()
+    if _waiting is None or _waiting[0] is not loop:
+        _waiting = loop, asyncio.Semaphore(AT_ONCE)
+    return _waiting[1]
 
 
 _server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
@@ -250,7 +265,7 @@ def _answer(asked: dict[str, Any], data: bytes) -> bytes:
     try:
         if asked["do"] == "mark":
             findings = [Finding(**f) for f in asked["findings"]]
-            body = workbook.mark(data, asked["name"], findings, compiled)
+            body = marking.mark(data, asked["name"], findings, compiled)
         else:
             sheets = workbook.read(data, asked["name"], compiled)
             reply["sheets"] = [

@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from services.intake import child, parse, store
+from services.intake.attachments import Unusable
 from services.intake.parse import Filing, Judged
-from services.intake.workbook import Sheet, Unusable
+from services.intake.workbook import Sheet
 from shared.contracts import registry
 from shared.contracts.problem import problem
 from shared.contracts.submission import (
@@ -167,6 +168,7 @@ class Intake:
                 published_where=hit.where if hit is not None else "",
                 refiled=revision > 0 and digest != judged.digest and state != "returned",
             )
+            judged.correction = state == "returned"
             parse.examine(filing, judged, facts)
             if state in ("closed", "published"):
                 judged.findings.append(
@@ -237,6 +239,7 @@ class Intake:
             assert judged.item
             assert judged.row.stored
             notice = filing.notice.notice
+            late = filing.late and not judged.correction
             mine = {}
             for key in _counts(filing, judged):
                 counted[key] += int(judged.revision == 1 and key[2:] in judged.tallies)
@@ -259,7 +262,7 @@ class Intake:
                     "state": "open",
                     "version": 0,
                     "tallies": judged.tallies,
-                    "late": filing.late,
+                    "late": late,
                     "package": filing.package,
                     "received": filing.received.isoformat(),
                 }
@@ -282,7 +285,7 @@ class Intake:
                     title=judged.row.title,
                     values=judged.row.stored,
                     findings=tuple(judged.findings),
-                    late=filing.late,
+                    late=late,
                     received=filing.received + timedelta(microseconds=judged.position),
                     package=filing.package,
                     counts=tuple(name for name, _ in judged.tallies),
@@ -398,6 +401,7 @@ class Intake:
             metrics.BROKEN.labels(finding.rule, finding.severity).inc()
         refused = len(package.judged) - len(accepted)
         outcome = "refused" if not accepted else "partly" if refused else "accepted"
+        late = filing.late and not (accepted and all(j.correction for j in accepted))
         await store.keep_package(
             tx.conn,
             {
@@ -410,7 +414,7 @@ class Intake:
                 "accepted": len(accepted),
                 "forms": sorted({j.form for j in accepted}),
                 "files": [r.sha256 for r in package.data.files],
-                "late": filing.late,
+                "late": late,
                 "received": filing.received.isoformat(),
             },
         )
@@ -426,7 +430,7 @@ class Intake:
                 outcome=outcome,
                 sheets=tuple(sheets),
                 findings=tuple(findings[:MOST_FINDINGS]),
-                late=filing.late,
+                late=late,
                 received=filing.received,
             ),
             item.key,

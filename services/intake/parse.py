@@ -4,13 +4,14 @@ Remembering (duplicates, counts, history) is not here: it arrives as arguments. 
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid5
+
+from pydantic_core import to_json
 
 from services.intake.workbook import Sheet
 from shared.contracts.envelope import YIQI
@@ -85,6 +86,8 @@ class Judged:
     revision: int = 1
     position: int = 0
     """Among the rows of its package: catalogues keep the order in which a unit lists its items."""
+    correction: bool = False
+    """It answers a return, for which the procedure sets a date of its own: it cannot be late for the round."""
     root: str = "#/data/values"
     place: tuple[str, int, Mapping[str, str]] | None = None
     """Sheet, row and cells by column, when it came in a workbook."""
@@ -237,7 +240,7 @@ def judge(
                 fault(
                     "R-COL-017",
                     "direction.form",
-                    f"方向“{known_direction.label}”应填{annexes or '其他附件'}",
+                    f"征集方向为{known_direction.label}的，应填{annexes or '其他附件'}",
                     "#/data/direction",
                     "征集通知·三",
                 )
@@ -246,8 +249,9 @@ def judge(
     if row.stored is not None:
         kind = item_kind or row.item_kind
         judged.case = case or case_of(notice.id, form, filing.unit, row.title)
-        content = json.dumps([row.stored, chosen, kind], sort_keys=True, ensure_ascii=False)
-        judged.digest = UUID(bytes=hashlib.blake2b(content.encode(), digest_size=16).digest())
+        # The stored values are in the order of the form, so the same content always has the same digest.
+        content = to_json([row.stored, chosen, kind])
+        judged.digest = UUID(bytes=hashlib.blake2b(content, digest_size=16).digest())
         judged.item = Item(
             judge_.form,
             row.stored,
@@ -292,7 +296,7 @@ def examine(filing: Filing, judged: Judged, facts: Facts) -> None:
     book = filing.notice.rules
     judged.known = book.known(judged.item, facts)
     judged.findings += book.findings(judged.form, judged.known, filing.on, tallied=False, root=judged.root)
-    if filing.late:
+    if filing.late and not judged.correction:
         deadline = filing.notice.notice.filing_deadline
         assert deadline
         judged.findings.append(

@@ -131,7 +131,7 @@ async def accept(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> No
             changed = await conn.execute(
                 text(
                     "update intake.submission set revision = :revision, digest = :digest, state = 'open', "
-                    "title = :title, received = :received, late = late or :late "
+                    "title = :title, received = cast(cast(:received as text) as timestamptz), late = late or :late "
                     'where "case" = :case and revision = :revision - 1'
                 ),
                 {k: row[k] for k in ("revision", "digest", "title", "received", "late", "case")},

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from shared.contracts import case, catalogue, mail, submission
 from shared.contracts.envelope import OUR_SOURCE, Envelope, derived_id
@@ -52,6 +53,26 @@ class EventType:
     @property
     def pattern(self) -> str:
         return self.subject("*")
+
+    def wire(
+        self,
+        data: BaseModel,
+        *cause: object,
+        at: datetime,
+        subject: str | None = None,
+        causation: str | None = None,
+    ) -> tuple[str, bytes]:
+        """The id and the structured document of one of our own events: `event(…).wire()` without building
+        an envelope that nobody looks at (a third of what a service says costs otherwise)."""
+        id_ = derived_id(self.ce_type, *cause)
+        head = {"specversion": "1.0", "id": id_, "source": OUR_SOURCE, "type": self.ce_type}
+        if subject is not None:
+            head["subject"] = subject
+        head |= {"time": at.isoformat(), "datacontenttype": "application/json"}
+        if causation is not None:
+            head["causationid"] = causation
+        body = data.__pydantic_serializer__.to_json(data, exclude_none=True)
+        return id_, to_json(head)[:-1] + b',"data":' + body + b"}"
 
     def event(
         self,
@@ -109,7 +130,9 @@ MAIL_SENT = EventType("mail.sent", "evt", mail.MailSent, ("notify",), ())
 MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
 MAIL_UNKNOWN = EventType("mail.unknown", "evt", mail.MailUnknown, ("notify",), ())
 
-EVENT_ACCEPTED = EventType("event.accepted", "out", submission.EventAccepted, ("intake", "review"), AGENCY)
+EVENT_ACCEPTED = EventType(
+    "event.accepted", "out", submission.EventAccepted, ("intake", "review", "export"), AGENCY
+)
 EVENT_REJECTED = EventType(
     "event.rejected", "out", submission.EventRejected, ("intake", "review", "export"), AGENCY
 )

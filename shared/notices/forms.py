@@ -248,7 +248,13 @@ class FormJudge:
                     found.append(self.finding(key, "conditional", "soft", column.conditional, root))
                 continue
             limit = column.limit or (TEXT_LIMIT if column.type == "text" else None)
-            if limit and not column.stated and isinstance(value, str) and (n := values.length(value)) > limit:
+            if (
+                limit
+                and not column.stated
+                and isinstance(value, str)
+                and len(value) > limit  # blanks do not count, so only what is longer need be measured
+                and (n := values.length(value)) > limit
+            ):
                 found.append(self.finding(key, "limit", "soft", f"建议不超过{limit}字，实为{n}字", root))
             if column.list and (code_list := self.lists[column.list]).open:
                 if choose(code_list, value) is None and not value.startswith("其他"):

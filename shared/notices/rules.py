@@ -62,6 +62,7 @@ _PARTS: dict[str, dict[str, Any]] = {
 an absent part is empty text or 0."""
 
 _NAME = re.compile(r"\{([^{}]*)\}")
+_DOTTED = re.compile(r"[a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*")
 _FACT = re.compile(r"\bfacts\.([a-z_0-9]+)")
 
 
@@ -135,10 +136,38 @@ def _params(rule: Rule) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Expression:
+    """A compiled expression and the names in it: handing over everything that is known would cost four
+    times the evaluation."""
+
+    compiled: Any
+    names: tuple[str, ...]
+
+    def true(self, known: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+        """Whether it is known to hold. CEL answers a failure with a text, which Python would take for true.
+
+        What fails on the data of one row (an index, a conversion) does not hold; a name that the caller has
+        left out is the caller's fault (KeyError).
+        """
+        data = {name: params[name] if name in params else known[name] for name in self.names}
+        return self.compiled.eval(data=data).value() is True
+
+
+def _used(text: str, names: Mapping[str, Any]) -> tuple[str, ...]:
+    """The declared names in an expression. Of `row.title.contains` it is `row.title`; the variable of a
+    macro (`p` in `all(p, …)`) is not declared."""
+    found = set()
+    for token in _DOTTED.findall(text):
+        parts = token.split(".")
+        found |= {name for n in range(len(parts)) if (name := ".".join(parts[: n + 1])) in names}
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
 class _Compiled:
     rule: Rule
-    when: Any
-    holds: Any
+    when: _Expression | None
+    holds: _Expression
     params: dict[str, Any]
     tallied: bool
 
@@ -146,26 +175,13 @@ class _Compiled:
         rule = self.rule
         if (rule.since and on < rule.since) or (rule.until and on > rule.until):
             return "not_in_force"
-        data = {**known, **self.params} if self.params else known
-        if self.when is not None and not _true(self.when, data):
+        if self.when is not None and not self.when.true(known, self.params):
             return "not_applicable"
-        return "met" if _true(self.holds, data) else "broken"
+        return "met" if self.holds.true(known, self.params) else "broken"
 
     def says(self, known: Mapping[str, Any]) -> str:
         data = {**known, **self.params}
         return _NAME.sub(lambda m: _spoken(data[m[1]]), self.rule.says or "")
-
-
-def _true(expression: Any, data: dict[str, Any]) -> bool:
-    """Whether it is known to hold. CEL answers a failure with a text, which Python would take for true.
-
-    What fails on the data of one row (an index, a conversion) does not hold; a name that the caller has
-    left out is the caller's fault.
-    """
-    answer = expression.eval(data=data).value()
-    if isinstance(answer, str) and "No value with name" in answer:
-        raise LookupError(answer)
-    return answer is True
 
 
 def _spoken(value: Any) -> str:
@@ -247,13 +263,13 @@ class RuleBook:
             self._errors.append(
                 RuleError(where, f"{at}表达式应得出真或假（bool），实为 {compiled.return_type().name()}")
             )
-            return compiled
+            return None
         # A rehearsal on an empty row finds what compiling does not: a bad pattern, a conversion that fails.
         answer = compiled.eval(data={**{n: _seen(None, t) for n, t in names.items()}, **params}).value()
         if not isinstance(answer, bool):
             why = str(answer).removeprefix("INVALID_ARGUMENT: ").removeprefix("UNKNOWN: ")
             self._errors.append(RuleError(where, f"{at}表达式在空行上无法求值：{why}；请先判断是否为空"))
-        return compiled
+        return _Expression(compiled, _used(text, names))
 
     def _compile(
         self, i: int, rule: Rule, names: dict[str, Any], *, tallied: bool, form: str | None = None
@@ -341,7 +357,7 @@ class RuleBook:
         return [
             (name, known["item.direction"] if by == "direction" else "")
             for name, by, where in self._tallies[form]
-            if _true(where, known)
+            if where.true(known, {})
         ]
 
     def package_findings(

@@ -9,6 +9,7 @@ from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from pydantic_core import to_json
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -146,7 +147,7 @@ async def put(
             f"insert into {table} ({columns}) select {columns} "
             f"from json_populate_recordset(null::{table}, cast(:rows as json)) {then}"
         ),
-        {"rows": json.dumps(list(rows), ensure_ascii=False, default=str, separators=(",", ":"))},
+        {"rows": to_json(list(rows)).decode()},
     )
     return returning.all() if returning.returns_rows else ()
 

@@ -122,7 +122,8 @@ def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedel
         if is_binary(raw.headers):
             body = binary_to_structured(raw.headers or {}, raw.body)
         event = type_.envelope.model_validate_json(body)
-        if _NUL.search(body):
+        # The substring first: the pattern alone would cost more than all of the validation.
+        if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
             raise Unstorable(Unstorable.__doc__)
     except (ValidationError, ValueError, RecursionError) as error:
         return _malformed(raw, body, error)
@@ -190,8 +191,8 @@ class Tx:
         causation: str | None = None,
     ) -> None:
         """Say a fact. `cause` names it for ever: the same cause gives the same id."""
-        event = type_.event(data, *cause, at=self.now, subject=subject, causation=causation)
-        self.said.append(Message(UUID(event.id), STREAM_OF[type_.cls], type_.subject(token), event.wire()))
+        id_, body = type_.wire(data, *cause, at=self.now, subject=subject, causation=causation)
+        self.said.append(Message(UUID(id_), STREAM_OF[type_.cls], type_.subject(token), body))
 
     def answer(self, item: Item, type_: EventType, data: BaseModel) -> None:
         """Feedback to the publisher of `item`, on its own subject."""
@@ -315,14 +316,13 @@ class Delivery:
         new = {row.key for row in rows}
         again += [item for key, item in first.items() if key not in new]
         if again:
-            known: dict[UUID, UUID] = dict(
-                (
-                    await tx.conn.execute(
-                        text(f"select key, digest from {self.service}.inbox where key = any(:keys)"),
-                        {"keys": [i.key for i in again]},
-                    )
-                ).tuples()
-            )
+            known: dict[UUID, UUID] = {
+                row.key: row.digest
+                for row in await tx.conn.execute(
+                    text(f"select key, digest from {self.service}.inbox where key = any(:keys)"),
+                    {"keys": [i.key for i in again]},
+                )
+            }
             for item in again:
                 metrics.DUPLICATES.labels(item.type.name).inc()
                 if known[item.key] != item.digest:

@@ -376,7 +376,7 @@ def test_a_failing_expression_does_not_pass_for_true() -> None:
 
 
 def test_a_fact_that_the_caller_forgets_is_an_error() -> None:
-    with pytest.raises(LookupError, match=r"facts\.has_scan"):
+    with pytest.raises(LookupError, match=r"facts\.has_editable"):
         BOOK.package_findings(filer(), {"filed.forms": ["F3"]}, TODAY, tallied=False)
 
 

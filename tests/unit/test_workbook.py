@@ -8,6 +8,7 @@ import os
 import random
 import re
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +28,11 @@ from hypothesis import strategies as st
 from python_calamine import load_workbook
 
 from services.intake import child, workbook
-from services.intake.workbook import RESULT, Sheet, Unusable
+from services.intake.attachments import MB, Unusable, refuse_unsafe
+from services.intake.marking import mark
+from services.intake.pages import text_of
+from services.intake.template import template
+from services.intake.workbook import RESULT, Sheet
 from shared.contracts.types import Finding
 from shared.notices.load import CompiledNotice, load
 from tests import workbooks as made
@@ -326,8 +331,7 @@ def test_whatever_is_written_is_read_back(
         table += [[None]] * (i in gaps) + [[i + 1, *(row[j] for j in order)]]
     sheet = only(made.xlsx({"x": table}))
     expected = [
-        {key: text for key, j in zip(keys, order, strict=True) if (text := workbook.text_of(row[j]))}
-        for row in rows
+        {key: text for key, j in zip(keys, order, strict=True) if (text := text_of(row[j]))} for row in rows
     ]
     assert [row.raw for row in sheet.rows] == expected
 
@@ -451,7 +455,7 @@ def repeated(row: bytes) -> bytes:
 BILLION = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><x>&b;</x>'
 EVIL: dict[str, tuple[str, Callable[[], bytes]]] = {
     "nothing": ("workbook.blank", lambda: b""),
-    "too large": ("workbook.size", lambda: b"PK\x03\x04" + bytes(20 * workbook.MB)),
+    "too large": ("workbook.size", lambda: b"PK\x03\x04" + bytes(20 * MB)),
     "pdf": ("workbook.pdf", lambda: b"%PDF-1.7\n..."),
     "picture": ("workbook.image", lambda: b"\x89PNG\r\n\x1a\n..."),
     "scan": ("workbook.image", lambda: b"\xff\xd8\xff\xe0..."),
@@ -523,7 +527,7 @@ def test_what_excel_writes_by_itself_is_no_reason_to_refuse() -> None:
     formatted = made.with_sheet_xml(
         '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576" s="1"/></row>'
     )
-    workbook.refuse_unsafe(formatted, "a.xlsx")
+    refuse_unsafe(formatted, "a.xlsx")
     assert len(only(made.rezip(GOOD, {"xl/media/image1.png": b"\x89PNG"})).rows) == 1
 
 
@@ -557,7 +561,7 @@ def test_a_format_that_reaches_to_the_last_cell_costs_nothing() -> None:
     )
     started = time.process_time()
     assert column(only(data), "quantity") == ["2.5"]
-    assert read(workbook.mark(data, "a.xlsx", [], NOTICE)) == read(data)
+    assert read(mark(data, "a.xlsx", [], NOTICE)) == read(data)
     assert time.process_time() - started < 2
 
 
@@ -587,7 +591,7 @@ def test_the_process_reads_the_same() -> None:
     assert found == read(book)
     findings = [f.model_copy(update={"row": 3, "cell": "B3"}) for s in found for f in s.findings]
     (marked,) = far(child.mark(book, "附表.xlsx", findings, NOTICE))
-    assert marked == workbook.mark(book, "附表.xlsx", findings, NOTICE)
+    assert marked == mark(book, "附表.xlsx", findings, NOTICE)
 
 
 def test_a_file_that_takes_all_memory_harms_neither_us_nor_its_neighbours() -> None:
@@ -612,9 +616,23 @@ def test_a_file_that_takes_too_long_is_ended() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_two_workers_run_at_once_and_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, made_so_far, running = child._connect, list[socket.socket](), list[int]()
+
+    def counted() -> socket.socket:
+        made_so_far.append(connect())
+        running.append(sum(s.fileno() != -1 for s in made_so_far))
+        return made_so_far[-1]
+
+    monkeypatch.setattr(child, "_connect", counted)
+    for _ in range(2):  # each in a loop of its own
+        assert far(*(child.read(GOOD, "a.xlsx", NOTICE) for _ in range(5))) == [read(GOOD)] * 5
+    assert (len(running), max(running)) == (10, 2)
+
+
 def test_python_without_memory_is_told_like_rust_without_memory() -> None:
-    big = made.rezip(GOOD, {"xl/media/image1.png": random.Random(1).randbytes(15 * workbook.MB)})
-    (full,) = far(child.read(big, "a.xlsx", NOTICE, replace(child.USUAL, memory=80 * workbook.MB)))
+    big = made.rezip(GOOD, {"xl/media/image1.png": random.Random(1).randbytes(15 * MB)})
+    (full,) = far(child.read(big, "a.xlsx", NOTICE, replace(child.USUAL, memory=80 * MB)))
     assert full.code == "workbook.memory"
     assert len(only(big).rows) == 1
 
@@ -691,7 +709,7 @@ def comments(data: bytes) -> dict[str, str]:
 def test_a_marked_workbook_says_what_is_wrong_where_it_is_wrong(kind: str) -> None:
     rows = [["附件6"], head(F6), [1, *KIT], [2, *KIT], [3, *KIT], ["注：", "可加行"]]
     data = WRITERS[kind]({"封面": [["x"]], "附件6": rows})
-    marked = workbook.mark(data, f"a.{kind}", faults("附件6"), NOTICE)
+    marked = mark(data, f"a.{kind}", faults("附件6"), NOTICE)
     grid = grid_of(marked, "附件6")
     assert [row[6] for row in grid] == [
         "",
@@ -745,11 +763,11 @@ def test_a_marked_workbook_is_the_same_filing(kind: str) -> None:
             cell="C4",
         )
     ]
-    marked = workbook.mark(data, "a", findings, NOTICE)
+    marked = mark(data, "a", findings, NOTICE)
     assert read(marked) == before
-    assert workbook.mark(data, "a", findings, NOTICE) == marked
+    assert mark(data, "a", findings, NOTICE) == marked
     assert comments(marked).keys() == {"C3"}  # the merged cell's own corner
-    again = workbook.mark(marked, "a", [findings[0].model_copy(update={"cell": None})], NOTICE)
+    again = mark(marked, "a", [findings[0].model_copy(update={"cell": None})], NOTICE)
     assert read(again) == before
     assert "xl/comments/comment1.xml" not in names(again)
     assert [row[10] for row in grid_of(again, "表")] == [
@@ -758,7 +776,7 @@ def test_a_marked_workbook_is_the_same_filing(kind: str) -> None:
         "未发现问题",
         "【必须修改】有误（F3.03，附件3）",
     ]
-    clean = workbook.mark(marked, "a", [], NOTICE)
+    clean = mark(marked, "a", [], NOTICE)
     assert read(clean) == before
     assert [len(row) for row in grid_of(clean, "表")] == [10, 10, 10, 10]
 
@@ -784,7 +802,7 @@ def test_marking_keeps_the_filer_s_formats_and_own_comments() -> None:
     finding = Finding(
         rule="F6.02", code="x", severity="info", clause="附件6", detail="提示语", row=2, cell="B2"
     )
-    marked = openpyxl.load_workbook(BytesIO(workbook.mark(out.getvalue(), "a", [finding], NOTICE)))["附件6"]
+    marked = openpyxl.load_workbook(BytesIO(mark(out.getvalue(), "a", [finding], NOTICE)))["附件6"]
     assert (marked["B2"].font.name, marked["B2"].font.bold) == ("楷体", True)
     assert marked["B2"].comment.text == "请核对\n\n【提示】提示语（F6.02，附件6）"
     assert marked.row_dimensions[2].height == 55
@@ -793,7 +811,7 @@ def test_marking_keeps_the_filer_s_formats_and_own_comments() -> None:
 
 def test_a_workbook_that_is_no_annex_is_marked_too() -> None:
     data = made.xlsx({"考勤": [["姓名"], ["张三"]]})
-    marked = workbook.mark(data, "a.xlsx", only(data).findings, NOTICE)
+    marked = mark(data, "a.xlsx", only(data).findings, NOTICE)
     assert comments(marked)["A1"].startswith("【必须修改】工作表“考勤”中没有找到本通知附表的表头")
 
 
@@ -803,8 +821,8 @@ def test_a_workbook_that_is_no_annex_is_marked_too() -> None:
 @pytest.mark.parametrize("form", NOTICE.forms)
 def test_the_template_is_an_annex_without_rows(form: str) -> None:
     judge = NOTICE.forms[form]
-    data = workbook.template(judge, NOTICE.notice)
-    assert workbook.template(judge, NOTICE.notice) == data
+    data = template(judge, NOTICE.notice)
+    assert template(judge, NOTICE.notice) == data
     sheet = only(data)
     assert (sheet.form, sheet.rows, codes(sheet)) == (form, [], ["workbook.empty"])
     grid = load_workbook(BytesIO(data)).get_sheet_by_index(0).to_python(skip_empty_area=False)
@@ -818,9 +836,9 @@ def test_the_template_is_an_annex_without_rows(form: str) -> None:
 @pytest.mark.parametrize("form", NOTICE.forms)
 def test_a_filled_template_is_read_as_filled(form: str) -> None:
     judge = NOTICE.forms[form]
-    book = openpyxl.load_workbook(BytesIO(workbook.template(judge, NOTICE.notice)))
+    book = openpyxl.load_workbook(BytesIO(template(judge, NOTICE.notice)))
     sheet = book.worksheets[0]
-    header = only(workbook.template(judge, NOTICE.notice)).header
+    header = only(template(judge, NOTICE.notice)).header
     expected = []
     for row in (header + 1, header + 2):
         values = {}
@@ -843,7 +861,7 @@ def test_a_filled_template_is_read_as_filled(form: str) -> None:
 
 
 def test_the_template_offers_the_list_and_takes_other_words_where_it_is_open() -> None:
-    book = openpyxl.load_workbook(BytesIO(workbook.template(NOTICE.forms["F3"], NOTICE.notice)))
+    book = openpyxl.load_workbook(BytesIO(template(NOTICE.forms["F3"], NOTICE.notice)))
     sheet, codes = book.worksheets
     rules = {str(v.sqref): v for v in sheet.data_validations.dataValidation}
     (domain,) = (v for v in rules.values() if v.type == "list")

@@ -1,0 +1,241 @@
+"""Attachments that are not opened at all: what is no spreadsheet, too large, or able to do harm.
+
+What stands in the others is not read here, that is `pages.py`. Files from outside must only be opened in the
+limited process of `child.py`: a few kilobytes are enough to take all memory or to end a process.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from xml.parsers.expat import ExpatError
+from zipfile import BadZipFile, ZipFile
+
+from openpyxl.utils import get_column_letter as letter
+
+from services.intake import opendocument
+
+MB = 1024 * 1024
+MAX_SIZE = 20 * MB
+MAX_UNPACKED = 100 * MB
+MAX_RATIO = 100
+MAX_PARTS = 1000
+MAX_ROWS = 20_000
+MAX_CELLS = 4_000_000
+"""Of the rectangle around all filled cells: readers lay it out in full, blank cells included."""
+
+
+class Unusable(Exception):
+    """The file as a whole cannot be taken; `code` is for machines and stable, `detail` for the filer."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+
+
+def visible(text: str) -> str:
+    """Without the characters that hide, or turn round, what stands beside them."""
+    return _INVISIBLE.sub("", text)
+
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+SAVE_AGAIN = "请用 Excel 或 WPS 打开后另存为“Excel 工作簿（*.xlsx）”再报送"
+
+FOREIGN = (
+    (rb"%PDF-", "workbook.pdf", "PDF 文件"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|RIFF.{4}WEBP", "workbook.image", "图片"),
+    (rb"\{\\rtf", "workbook.word", "Word（RTF）文档"),
+    (rb"Rar!|7z\xbc\xaf|\x1f\x8b|PK", "workbook.archive", "压缩包"),
+    (rb"(?is).{0,2000}<(?:!doctype html|html|table|body)\b|mime-version:", "workbook.html", "网页（HTML）"),
+    (rb"\s*<\?xml", "workbook.xml", "XML 文件"),
+)
+STREAMS = (
+    ("encryptedpackage", "workbook.encrypted", "文件设有打开密码，请取消密码后再报送"),
+    ("worddocument", "workbook.word", f"这是 Word 文档，不是电子表格；{SAVE_AGAIN}"),
+    ("powerpoint document", "workbook.slides", f"这是 PowerPoint 演示文稿，不是电子表格；{SAVE_AGAIN}"),
+    ("_vba_project_cur|macros|vba", "workbook.macros", f"文件含有宏；{SAVE_AGAIN}（不保留宏）"),
+    (
+        r"mbd[0-9a-f]{8}|\x01ole10native|objectpool",
+        "workbook.ole",
+        "文件嵌有其他文件（OLE 对象），请删除后再报送",
+    ),
+)
+
+
+# The record that declares encryption stands right behind the first one, or behind WRITEPROT.
+_FILEPASS = re.compile(rb"\x09\x08\x10\0\0\x06\x05\0.{12}(?:\x86\0\0\0)?\x2f\0", re.DOTALL)
+
+
+def refuse_unsafe(data: bytes, name: str) -> None:
+    """Raise `Unusable` for what is no spreadsheet or may do harm. Content decides, not the extension."""
+    name = visible(name)
+    if not data:
+        raise Unusable("workbook.blank", f"“{name}”是空文件（0字节）")
+    if len(data) > MAX_SIZE:
+        raise Unusable("workbook.size", f"文件超过{MAX_SIZE // MB}MB，请分成几个文件报送")
+    if data.startswith(b"PK\x03\x04"):
+        _refuse_parts(_parts(data), name)
+    elif data.startswith(OLE):
+        _refuse_ole(data, name)
+    else:
+        _refuse_foreign(data, name)
+
+
+def _refuse_foreign(data: bytes, name: str) -> None:
+    head = data[:4096]
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe")  # UTF-16 reads as ASCII then
+    for pattern, code, what in FOREIGN:
+        if re.match(pattern, head, re.DOTALL) or re.match(pattern, text):
+            raise Unusable(code, f"“{name}”的内容是{what}，不是电子表格；{SAVE_AGAIN}")
+    if not re.search(rb"[\x00-\x08\x0e-\x1f]", text) and re.search(rb"[,;\t]", text):
+        raise Unusable("workbook.csv", f"“{name}”是 CSV 文本；请使用模板（.xlsx）填报")
+    raise Unusable("workbook.unknown", f"“{name}”不是电子表格；请使用模板（.xlsx）填报")
+
+
+def _refuse_ole(data: bytes, name: str) -> None:
+    streams = _ole_names(data)
+    for pattern, code, detail in STREAMS:
+        if any(re.fullmatch(pattern, s) for s in streams):
+            raise Unusable(code, detail)
+    if _FILEPASS.search(data):
+        raise Unusable("workbook.encrypted", "文件设有打开密码，请取消密码后再报送")
+    if not streams & {"workbook", "book"}:
+        raise Unusable("workbook.unknown", f"“{name}”不是电子表格；请使用模板（.xlsx）填报")
+
+
+def _ole_names(data: bytes) -> set[str]:
+    """Names of the directory entries of a compound file: 128 bytes each and aligned."""
+    found = set()
+    for at in range(512, len(data) - 127, 128):
+        size, kind = int.from_bytes(data[at + 64 : at + 66], "little"), data[at + 66]
+        if kind in (1, 2, 5) and 2 < size <= 64 and size % 2 == 0:
+            found.add(data[at : at + size - 2].decode("utf-16-le", "replace").casefold())
+    return found
+
+
+def _parts(data: bytes) -> dict[str, bytes]:
+    """The parts of a zip by lower-case name, unpacked within the limits."""
+    parts: dict[str, bytes] = {}
+    try:
+        with ZipFile(BytesIO(data)) as archive:
+            entries = archive.infolist()
+            declared = sum(e.file_size for e in entries)
+            if len(entries) > MAX_PARTS or declared > max(MB, min(MAX_UNPACKED, MAX_RATIO * len(data))):
+                raise Unusable("workbook.bomb", f"文件解压后过大或部件过多；{SAVE_AGAIN}")
+            total = 0
+            for entry in entries:
+                path = entry.orig_filename
+                odd = re.search(r"^/|\\|\0|^\w:|(^|/)\.\.(/|$)", path) or entry.external_attr >> 28 == 0o12
+                if odd or path.lower() in parts:
+                    raise Unusable("workbook.names", f"文件内部的部件名称异常；{SAVE_AGAIN}")
+                if entry.flag_bits & 1:
+                    raise Unusable("workbook.encrypted", "文件设有打开密码，请取消密码后再报送")
+                with archive.open(entry) as part:
+                    content = part.read(MAX_UNPACKED - total + 1)
+                total += len(content)
+                if total > MAX_UNPACKED:
+                    raise Unusable("workbook.bomb", f"文件解压后过大；{SAVE_AGAIN}")
+                parts[path.lower()] = content
+    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        if "Error -4" in str(error):  # Z_MEM_ERROR: nothing is wrong with the file, we are at our limit
+            raise MemoryError from None
+        raise Unusable("workbook.damaged", f"文件已损坏，无法打开；{SAVE_AGAIN}") from None
+    return parts
+
+
+def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
+    doctype = [b"<!DOCTYPE", *("<!DOCTYPE".encode(code) for code in ("utf-16-le", "utf-16-be"))]
+    if any(mark in content for content in parts.values() for mark in doctype):
+        raise Unusable("workbook.dtd", f"文件内部含有 DTD 声明；{SAVE_AGAIN}")
+    kind = _zip_kind(parts)
+    for word, code, what in (
+        ("macroenabled", "workbook.macros", "启用宏的工作簿"),
+        ("sheet.binary", "workbook.xlsb", "二进制工作簿（.xlsb）"),
+        ("wordprocessing", "workbook.word", "Word 文档"),
+        ("opendocument.text", "workbook.word", "文字文档"),
+        ("presentation", "workbook.slides", "演示文稿"),
+    ):
+        if word in kind.replace("sheet.binary.macroenabled", "sheet.binary"):
+            raise Unusable(code, f"“{name}”的内容是{what}；{SAVE_AGAIN}")
+    if "spreadsheet" not in kind:
+        raise Unusable("workbook.archive", f"“{name}”是压缩包，不是电子表格；请解压后逐个报送")
+    paths = "\n".join(parts)
+    if "encryption-data" in parts.get("meta-inf/manifest.xml", b"").decode("utf-8", "replace"):
+        raise Unusable("workbook.encrypted", "文件设有打开密码，请取消密码后再报送")
+    if re.search(
+        r"vbaproject\.bin|/macrosheets/|(?m:^(basic|scripts)/.*(?<!script-l[bc]\.xml)(?<!/)$)", paths
+    ):
+        raise Unusable("workbook.macros", f"文件含有宏；{SAVE_AGAIN}（不保留宏）")
+    content = parts.get("content.xml", b"")
+    if (
+        re.search(r"/externallinks/|/connections\.xml|/querytables/", paths)
+        or re.search(rb"<office:dde-source|<table:table-source|<table:dde-link", content)
+        or any(_leads_out(parts[p]) for p in parts if p.endswith(".rels"))
+    ):
+        detail = "文件含有指向其他文件的外部链接，请在“数据—编辑链接”中断开后再报送"
+        raise Unusable("workbook.external", detail)
+    embedded = re.search(r"/embeddings/|/activex/|oleobject", paths) or b"<draw:object-ole" in content
+    if embedded or any(c.startswith(OLE) for c in parts.values()):
+        raise Unusable("workbook.ole", "文件嵌有其他文件（OLE 对象），请删除后再报送")
+    if any(c.startswith((b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf")) for c in parts.values()):
+        raise Unusable("workbook.nested", "文件内部还有压缩包，请删除后再报送")
+    for last_row, last_column, rows in _extents(parts):
+        if rows > MAX_ROWS:
+            raise Unusable("workbook.rows", f"数据超过{MAX_ROWS}行，请分成几个文件报送")
+        if last_row > MAX_ROWS or last_row * last_column > MAX_CELLS:
+            where = f"{letter(last_column)}{last_row}"
+            detail = f"表中内容一直散落到{where}单元格，请删除表格以外的多余内容后再报送"
+            raise Unusable("workbook.sparse", detail)
+
+
+def _xml(content: bytes) -> ET.Element:
+    try:
+        return ET.fromstring(content)  # noqa: S314 - no entities without a DTD, and those are refused before
+    except ET.ParseError:
+        raise Unusable("workbook.damaged", f"文件已损坏，无法打开；{SAVE_AGAIN}") from None
+
+
+def _zip_kind(parts: dict[str, bytes]) -> str:
+    if "mimetype" in parts:
+        return parts["mimetype"].decode("ascii", "replace").casefold()
+    types = [e.get("ContentType", "") for e in _xml(parts.get("[content_types].xml", b"<none/>"))]
+    return " ".join(t for t in types if re.search(r"\.main\+xml$|macroenabled", t, re.IGNORECASE)).casefold()
+
+
+def _leads_out(rels: bytes) -> bool:
+    """Does a part refer outside? Excel makes links of typed mail and web addresses; those harm nobody."""
+    return any(
+        e.get("TargetMode", "").casefold() == "external"
+        and not (
+            e.get("Type", "").endswith("/hyperlink")
+            and re.match(r"https?:|mailto:", e.get("Target", ""), re.IGNORECASE)
+        )
+        for e in _xml(rels)
+    )
+
+
+_CELL = re.compile(rb"""<(?:\w+:)?c\b[^>]*?\br=["']([A-Z]{1,3})(\d{1,7})["'][^>]*(?<!/)>""")
+
+
+def _extents(parts: dict[str, bytes]) -> Iterator[tuple[int, int, int]]:
+    """Per worksheet: last filled row, last filled column, filled rows. Formats alone do not count."""
+    for path, content in parts.items():
+        if path.startswith("xl/") and b"sheetData" in content:
+            rows: set[bytes] = set()
+            columns: set[bytes] = set()
+            for m in _CELL.finditer(content):
+                columns.add(m[1])
+                rows.add(m[2])
+            ordinal = (sum((c - 64) * 26**i for i, c in enumerate(reversed(col))) for col in columns)
+            yield max(map(int, rows), default=0), max(ordinal, default=0), len(rows)
+    if "content.xml" in parts:
+        try:
+            layouts = opendocument.layouts(parts["content.xml"])
+        except (ExpatError, ValueError):
+            raise Unusable("workbook.damaged", f"文件已损坏，无法打开；{SAVE_AGAIN}") from None
+        for layout in layouts.values():
+            yield *layout.last, layout.rows
