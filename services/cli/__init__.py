@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from services.cli import cases, filing, notices
 from services.cli.common import NO_SERVER, UNUSABLE, Fail, fail, settings
@@ -88,9 +88,10 @@ def main() -> NoReturn:
         _end(str(error), error.status)
     except (NoticeBroken, DirectoryError, UnknownAgency) as error:
         _end(str(error), UNUSABLE)
-    except click.ClickException as error:
-        _end(error.format_message(), UNUSABLE)
-    except click.Abort:
+    except TyperException as error:
+        said = getattr(error, "format_message", lambda: str(error))
+        _end(said(), UNUSABLE)
+    except typer.Abort:
         _end("", 130)
     except (OSError, TimeoutError) as error:
         _end(f"没有连上服务：{type(error).__name__}。{HINT}", NO_SERVER)

@@ -267,7 +267,7 @@ def catalogue_record(
 ) -> None:
     """登记一份以往发布的目录，其中的产品不得重复报送（附件5 注）。"""
     from services.intake import child, parse
-    from services.intake.attachments import Unusable
+    from services.intake.sheets import Unusable
 
     compiled, agency = common.notice(notice), common.agency(as_)
     try:

@@ -72,7 +72,7 @@ def check(
 ) -> None:
     """离线校验一个填好的附件，不需要服务器。以往目录和其他文件里的项目不在此判断。"""
     from services.intake import child, parse
-    from services.intake.attachments import Unusable
+    from services.intake.sheets import Unusable
 
     if not file.is_file():
         fail(f"没有文件 {file}", UNUSABLE)

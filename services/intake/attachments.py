@@ -15,8 +15,8 @@ from zipfile import BadZipFile, ZipFile
 from openpyxl.utils import get_column_letter as letter
 
 from services.intake import opendocument
+from services.intake.sheets import MB, Unusable
 
-MB = 1024 * 1024
 MAX_SIZE = 20 * MB
 MAX_UNPACKED = 100 * MB
 MAX_RATIO = 100
@@ -24,14 +24,6 @@ MAX_PARTS = 1000
 MAX_ROWS = 20_000
 MAX_CELLS = 4_000_000
 """Of the rectangle around all filled cells: readers lay it out in full, blank cells included."""
-
-
-class Unusable(Exception):
-    """The file as a whole cannot be taken; `code` is for machines and stable, `detail` for the filer."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code, self.detail = code, detail
 
 
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")

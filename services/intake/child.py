@@ -25,9 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.intake import marking, workbook
-from services.intake.attachments import MB, Unusable
-from services.intake.workbook import Compiled, RawRow, Sheet
+from services.intake.sheets import MB, Compiled, RawRow, Sheet, Unusable
 from shared.contracts.types import Finding
 from shared.notices.model import Notice
 
@@ -195,6 +193,11 @@ def close() -> None:
 
 def serve(control: socket.socket) -> None:
     """Fork a minder for every connection that arrives; end when our side has closed."""
+    # Loaded here once, and never in the service itself: 20 MB, and the libraries that hostile files aim at.
+    from services.intake import marking, workbook
+
+    assert marking
+    assert workbook
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our side closes in time
     while True:
@@ -259,6 +262,8 @@ def _limit(limits: Limits) -> None:
 
 def _answer(asked: dict[str, Any], data: bytes) -> bytes:
     """One line of JSON, then the marked workbook if one was asked for."""
+    from services.intake import marking, workbook
+
     compiled = _Loaded(Notice.model_validate(asked["notice"]))
     body = b""
     reply: dict[str, Any] = {}

@@ -3,32 +3,27 @@
 Judgement is in `parse.py`, reading spreadsheets in `workbook.py`, memory in `store.py`.
 """
 
-import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.intake import child, parse, store
-from services.intake.attachments import Unusable
+from services.intake import parse, store
+from services.intake.packages import Package, missing
 from services.intake.parse import Filing, Judged
-from services.intake.workbook import Sheet
 from shared.contracts import registry
-from shared.contracts.problem import problem
+from shared.contracts.problem import MOST, problem
 from shared.contracts.submission import (
     CatalogueRecorded,
     EventAccepted,
     Filer,
-    JudgedSheet,
     PackageFiled,
-    PackageJudged,
     SubmissionAccepted,
     SubmissionFiled,
     SubmissionRefused,
 )
-from shared.contracts.types import FileRef, Finding
+from shared.contracts.types import Finding
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.rules import Facts
@@ -36,45 +31,6 @@ from shared.notices.values import chinese_date
 from shared.runtime import files, metrics
 from shared.runtime.delivery import Item, Tx
 from shared.runtime.service import Context, Service
-
-MOST_FINDINGS = 100
-
-log = logging.getLogger("yiqi.intake")
-
-
-@dataclass
-class Read:
-    """One sheet of one workbook, with its rows judged."""
-
-    file: FileRef
-    sheet: Sheet
-    rows: list[Judged]
-
-    def located(self) -> list[Finding]:
-        """Every finding of the sheet and its rows, with its place."""
-        return parse.of_the_sheet(self.sheet) + [
-            f for j in self.rows for f in parse.placed(j.findings, j.place)
-        ]
-
-
-@dataclass
-class Package:
-    """A package while it is judged."""
-
-    item: Item
-    filing: Filing
-    sheets: list[Read] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    workbooks: dict[str, bytes] = field(default_factory=dict)
-
-    @property
-    def judged(self) -> list[Judged]:
-        return [j for read in self.sheets for j in read.rows]
-
-    @property
-    def data(self) -> PackageFiled:
-        data: PackageFiled = self.item.data
-        return data
 
 
 class Intake:
@@ -94,6 +50,7 @@ class Intake:
     # --- what other systems file ---
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
+        assert self.context
         rows: list[tuple[Item, Filing, Judged]] = []
         packages: list[Package] = []
         for item in items:
@@ -113,19 +70,20 @@ class Intake:
                     item_kind=data.item_kind,
                     case=data.case,
                 )
+                judged.findings += await self._attach(tx, item, data)
                 rows.append((item, filing, judged))
             else:
-                packages.append(await self._read(item, filing))
+                packages.append(await Package.read(self.context, item, filing))
         everything = [(f, j) for _, f, j in rows] + [(p.filing, j) for p in packages for j in p.judged]
         known = await self._examine(tx, everything)
         for package in packages:
-            package.findings += self._package_rules(package, {}, tallied=False)
-            self._all_or_nothing(package)
+            package.examine({}, tallied=False)
+            package.let_go()
         await self._accept(tx, everything, known)
         for item, filing, judged in rows:
             self._answer(tx, item, filing, judged)
         for package in packages:
-            await self._conclude(tx, package)
+            await package.conclude(self.context, tx)
 
     def _filing(
         self, item: Item, data: SubmissionFiled | PackageFiled
@@ -148,6 +106,21 @@ class Intake:
             package=str(item.key) if isinstance(data, PackageFiled) else None,
         )
         return filing, []
+
+    async def _attach(self, tx: Tx, item: Item, data: SubmissionFiled) -> list[Finding]:
+        """Keep the files that a row refers to; what was not sent is a fault of the row."""
+        assert self.context
+        found = []
+        for i, ref in enumerate(data.files):
+            if await store.has_file(tx.conn, ref.sha256):
+                continue
+            try:
+                body = await files.fetch(self.context.jetstream, item.token, ref.sha256, ref.size)
+            except files.Missing as error:
+                found.append(missing(i, error))
+                continue
+            await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, body)
+        return found
 
     async def _examine(self, tx: Tx, rows: Sequence[tuple[Filing, Judged]]) -> dict[UUID, Any]:
         """Facts for all rows with two queries, then every rule that does not count."""
@@ -190,28 +163,6 @@ class Intake:
             if not judged.hard:
                 latest[judged.case] = (judged.revision, judged.digest, "open")
         return known
-
-    def _package_rules(self, package: Package, counts: Mapping[str, int], *, tallied: bool) -> list[Finding]:
-        """The rules about the package as a whole; those that count only after its rows are counted."""
-        filing = package.filing
-        roles = {ref.role for ref in package.data.files if ref.sha256 in package.workbooks}
-        facts = {f"facts.{t.name}": counts.get(t.name, 0) for t in filing.notice.notice.tallies}
-        forms = sorted({j.form for j in package.judged})
-        known = {
-            "filed.forms": forms,
-            "facts.has_scan": "scan" in roles,
-            "facts.has_editable": "workbook" in roles,
-            **facts,
-        }
-        return filing.notice.rules.package_findings(filing.names(), known, filing.on, tallied=tallied)
-
-    def _all_or_nothing(self, package: Package) -> None:
-        """Let go of the sound rows too, where the filer chose so or the package may not be taken at all."""
-        broken = [f for f in package.findings if f.severity == "hard"]
-        whole = package.data.mode == "all_or_nothing" and (broken or any(j.hard for j in package.judged))
-        if whole or any(f.code == f.rule for f in broken):
-            for judged in package.judged:
-                judged.case = None
 
     async def _accept(self, tx: Tx, rows: Sequence[tuple[Filing, Judged]], known: dict[UUID, Any]) -> None:
         """Store what is accepted, count it, judge the rules that count, and say it."""
@@ -311,7 +262,7 @@ class Intake:
                     form=judged.form,
                     filer=filing.party(),
                     title=judged.row.title,
-                    findings=tuple(judged.findings[:MOST_FINDINGS]),
+                    findings=tuple(judged.findings[:MOST]),
                     received=filing.received,
                 ),
                 item.key,
@@ -330,140 +281,6 @@ class Intake:
                 errors=tuple(judged.findings),
             ),
         )
-
-    # --- packages ---
-
-    async def _read(self, item: Item, filing: Filing) -> Package:
-        """Fetch the files of a package and read its workbooks, each in the limited child."""
-        assert self.context
-        package = Package(item, filing)
-        notice = filing.notice
-        for i, ref in enumerate(package.data.files):
-            try:
-                body = await files.fetch(self.context.jetstream, item.token, ref.sha256, ref.size)
-            except files.Missing as error:
-                package.findings.append(
-                    parse.fault(
-                        "R-COL-018",
-                        "file.missing",
-                        f"文件未收到：{error}",
-                        f"#/data/files/{i}",
-                        "征集通知·三",
-                    )
-                )
-                continue
-            package.workbooks[ref.sha256] = body
-            if ref.role == "scan":
-                continue
-            try:
-                sheets = await child.read(body, ref.name, notice)
-            except Unusable as error:
-                package.findings.append(
-                    parse.fault("R-COL-018", error.code, error.detail, f"#/data/files/{i}", "征集通知·三")
-                )
-                continue
-            for sheet in sheets:
-                rows = parse.rows_of(filing, sheet, sum(len(r.rows) for r in package.sheets))
-                package.sheets.append(Read(ref, sheet, rows))
-                package.findings += parse.of_the_sheet(sheet)
-        return package
-
-    async def _conclude(self, tx: Tx, package: Package) -> None:
-        """Package rules, the marked-up workbook, the answer."""
-        assert self.context
-        filing, item = package.filing, package.item
-        notice = filing.notice
-        accepted = [j for j in package.judged if j.case is not None and not j.hard]
-        counts = await store.tallies(tx.conn, notice.notice.id, filing.unit)
-        package.findings += self._package_rules(package, counts, tallied=True)
-        marked = await self._marked(tx, package)
-        sheets = []
-        for read in package.sheets:
-            taken = sum(1 for j in read.rows if j.case is not None and not j.hard)
-            form = read.sheet.form
-            sheets.append(
-                JudgedSheet(
-                    file=read.file.name,
-                    form=form,
-                    sheet=read.sheet.sheet,
-                    rows=len(read.rows),
-                    accepted=taken,
-                    marked=marked.get(read.file.sha256),
-                )
-            )
-            metrics.ROWS.labels(form or "none", "accepted").inc(taken)
-            metrics.ROWS.labels(form or "none", "refused").inc(len(read.rows) - taken)
-        for ref in package.data.files:
-            if content := package.workbooks.get(ref.sha256):
-                await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, content)
-        findings = package.findings + [f for j in package.judged for f in parse.placed(j.findings, j.place)]
-        for finding in findings:
-            metrics.BROKEN.labels(finding.rule, finding.severity).inc()
-        refused = len(package.judged) - len(accepted)
-        outcome = "refused" if not accepted else "partly" if refused else "accepted"
-        late = filing.late and not (accepted and all(j.correction for j in accepted))
-        await store.keep_package(
-            tx.conn,
-            {
-                "key": item.key,
-                "publisher": item.token,
-                "notice": notice.notice.id,
-                "unit": filing.unit,
-                "outcome": outcome,
-                "rows": len(package.judged),
-                "accepted": len(accepted),
-                "forms": sorted({j.form for j in accepted}),
-                "files": [r.sha256 for r in package.data.files],
-                "late": late,
-                "received": filing.received.isoformat(),
-            },
-        )
-        tx.say(
-            registry.PACKAGE_JUDGED,
-            filing.district,
-            PackageJudged(
-                package=str(item.key),
-                notice=notice.notice.id,
-                filer=filing.party(),
-                district=filing.district,
-                mode=package.data.mode,
-                outcome=outcome,
-                sheets=tuple(sheets),
-                findings=tuple(findings[:MOST_FINDINGS]),
-                late=late,
-                received=filing.received,
-            ),
-            item.key,
-        )
-        if outcome == "refused":
-            tx.refuse(item, problem("refused", "不予受理", f"共{len(findings)}处问题", findings))
-        else:
-            tx.answer(
-                item,
-                registry.EVENT_ACCEPTED,
-                EventAccepted(
-                    accepted=item.event.id, type=item.event.type, errors=tuple(findings[:MOST_FINDINGS])
-                ),
-            )
-
-    async def _marked(self, tx: Tx, package: Package) -> dict[str, str]:
-        """The filer's own workbooks with the faults in their cells: SHA-256 of the filed one → of the marked."""
-        assert self.context
-        found: dict[str, str] = {}
-        for sha256, name in {r.file.sha256: r.file.name for r in package.sheets}.items():
-            located = [f for r in package.sheets if r.file.sha256 == sha256 for f in r.located()]
-            if not located:
-                continue
-            try:
-                body = await child.mark(package.workbooks[sha256], name, located, package.filing.notice)
-            except Unusable:
-                # It could be read and not be written: the answer then lists the places, without the copy.
-                log.warning("workbook was not marked", extra={"sha256": sha256})
-                continue
-            # Sent before the commit: whoever hears of it can fetch it, and sending again changes nothing.
-            found[sha256] = await files.send(self.context.client, files.OURS, body)
-            await store.keep_file(tx.conn, found[sha256], name, "marked", files.OURS, body)
-        return found
 
     # --- memory ---
 

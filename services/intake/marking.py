@@ -21,8 +21,9 @@ from xlsxwriter.exceptions import OverlappingRange
 
 from services.intake.attachments import visible
 from services.intake.pages import pages_of
+from services.intake.sheets import Compiled, Sheet
 from services.intake.template import STILL, new_book
-from services.intake.workbook import RESULT, Compiled, Sheet, read
+from services.intake.workbook import RESULT, read
 from shared.contracts.types import Finding, Severity
 
 CLEAN = "未发现问题"

@@ -18,8 +18,9 @@ import openpyxl
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 from services.intake import opendocument
-from services.intake.attachments import MAX_ROWS, SAVE_AGAIN, Unusable, visible
+from services.intake.attachments import MAX_ROWS, SAVE_AGAIN, visible
 from services.intake.opendocument import Layout, Range
+from services.intake.sheets import Unusable
 from shared.notices import values
 
 _LITERAL = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.')

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from pydantic_core import to_json
 
-from services.intake.workbook import Sheet
+from services.intake.sheets import Sheet
 from shared.contracts.envelope import YIQI
 from shared.contracts.submission import Filer
 from shared.contracts.types import Finding, ItemKind, Party, Values

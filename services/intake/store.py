@@ -201,10 +201,9 @@ async def keep_package(conn: AsyncConnection, row: Mapping[str, Any]) -> None:
     await put(conn, "intake.package", [row])
 
 
-async def file(conn: AsyncConnection, sha256: str) -> bytes | None:
-    rows = await conn.execute(text("select body from intake.file where sha256 = :sha256"), {"sha256": sha256})
-    found = rows.scalar()
-    return bytes(found) if found is not None else None
+async def has_file(conn: AsyncConnection, sha256: str) -> bool:
+    rows = await conn.execute(text("select 1 from intake.file where sha256 = :sha256"), {"sha256": sha256})
+    return rows.scalar() is not None
 
 
 async def keep_file(

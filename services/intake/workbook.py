@@ -5,54 +5,24 @@ Whether a value is right is not decided here (`shared/notices/forms.py`); nor ho
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, time
-from typing import Any, Protocol
+from typing import Any
 
 from openpyxl.utils import get_column_letter as letter
 
 from services.intake.attachments import refuse_unsafe
 from services.intake.pages import Page, pages_of, text_of
+from services.intake.sheets import Compiled, RawRow, Sheet
 from shared.contracts.types import Finding, Severity
 from shared.notices import values
-from shared.notices.model import NUMERALS, Column, Form, Notice
+from shared.notices.model import NUMERALS, Column, Form
 
 HEADER_WITHIN = 30
 SAME_FORM, LIKE_FORM = 0.6, 0.34
 """Share of a form's columns that makes a row its header, and the share from which it was probably meant."""
 RESULT = "校验结果"
 """Header of the column that `marking.py` adds: none of the filer's."""
-
-
-class Compiled(Protocol):
-    """A loaded notice, of which reading needs the data only (shared/notices/load.py has more)."""
-
-    @property
-    def notice(self) -> Notice: ...
-
-
-@dataclass
-class RawRow:
-    """One filled row as text, for `FormJudge.judge`; `cells` says where a value stands or is missing."""
-
-    row: int
-    raw: dict[str, Any]
-    cells: dict[str, str]
-
-
-@dataclass
-class Sheet:
-    """One worksheet. `form` is the id of its annex, None when it is none of the notice; `header` its row.
-
-    A finding with a `row` belongs to that row (besides those of the judge), one without to the whole sheet.
-    """
-
-    sheet: str
-    form: str | None = None
-    header: int = 0
-    rows: list[RawRow] = field(default_factory=list)
-    lines: dict[str, str] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
 
 
 # --- which form, and which column is which --------------------------------------------------------------

@@ -7,6 +7,7 @@ once is in `delivery.py`.
 import asyncio
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -41,6 +42,8 @@ FROZEN_AFTER = 30.0
 the pull loop spin without yielding, and such a process also ignores SIGTERM."""
 
 STUCK_AFTER = 60.0
+KEEP_EVERY = 15.0
+"""Seconds; a quarter of the consumers' ack_wait."""
 
 
 @dataclass
@@ -109,6 +112,9 @@ class Service:
         )
 
     async def run(self, settings: Settings) -> None:
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn stops in good order and then raises the signal once more, for whoever listened before it.
+            signal.signal(ending, _end)
         await self.app(settings).run(
             log_level=logging.WARNING,
             run_extra_options={
@@ -118,6 +124,10 @@ class Service:
                 "lifespan": "on",
             },
         )
+
+
+def _end(_signal: int, _frame: Any) -> None:
+    raise SystemExit(0)
 
 
 async def _closed() -> None:
@@ -183,16 +193,23 @@ class _State:
             )
             for m in messages
         ]
-        held_since = time.monotonic()
+        told = time.monotonic()
 
         async def keep() -> None:
-            nonlocal held_since
-            if time.monotonic() - held_since > 15:
-                held_since = time.monotonic()
+            """Tell the server that work goes on: also a long workbook must not be delivered twice."""
+            nonlocal told
+            if time.monotonic() - told > KEEP_EVERY:
+                told = time.monotonic()
                 for m in messages:
                     await m.in_progress()
 
-        await self.context.delivery.handle(consumer.durable, raws, keep)
+        handling = asyncio.ensure_future(self.context.delivery.handle(consumer.durable, raws, keep))
+        try:
+            while not (await asyncio.wait({handling}, timeout=KEEP_EVERY))[0]:
+                await keep()
+        finally:
+            handling.cancel()
+        await handling
         for m in messages:
             await m.ack()
         with suppress(nats.errors.TimeoutError):

@@ -27,7 +27,11 @@ async def _headers(self: Client, headers: Any) -> Any:
 
 def _message(self: Client, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Any:
     """fetch() takes any `Status` header for a status of the server. On a stored message (its reply is an
-    ack subject) the publisher wrote it: such a message would be skipped for ever, or break the batch."""
+    ack subject) the publisher wrote it: such a message would be skipped for ever, or break the batch.
+
+    A subject that is not UTF-8, which servers take and store, raises in the read loop and ends it too."""
+    if not subject.isascii():
+        subject = subject.decode("utf-8", "replace").encode()
     if headers and reply.startswith(b"$JS.ACK."):
         forged = [name for name in headers if name.lower() == "status"]
         if forged:

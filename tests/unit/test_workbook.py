@@ -28,11 +28,12 @@ from hypothesis import strategies as st
 from python_calamine import load_workbook
 
 from services.intake import child, workbook
-from services.intake.attachments import MB, Unusable, refuse_unsafe
+from services.intake.attachments import refuse_unsafe
 from services.intake.marking import mark
 from services.intake.pages import text_of
+from services.intake.sheets import MB, Sheet, Unusable
 from services.intake.template import template
-from services.intake.workbook import RESULT, Sheet
+from services.intake.workbook import RESULT
 from shared.contracts.types import Finding
 from shared.notices.load import CompiledNotice, load
 from tests import workbooks as made

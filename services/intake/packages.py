@@ -1,0 +1,208 @@
+"""A package on its way through intake: its files fetched, its workbooks read, its answer given.
+
+How one row is judged is in `parse.py`, what is remembered in `store.py`.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from services.intake import child, parse, store
+from services.intake.parse import Filing, Judged
+from services.intake.sheets import Sheet, Unusable
+from shared.contracts import registry
+from shared.contracts.problem import MOST, problem
+from shared.contracts.submission import EventAccepted, JudgedSheet, PackageFiled, PackageJudged
+from shared.contracts.types import FileRef, Finding
+from shared.runtime import files, metrics
+from shared.runtime.delivery import Item, Tx
+from shared.runtime.service import Context
+
+log = logging.getLogger("yiqi.intake")
+
+
+@dataclass
+class Read:
+    """One sheet of one workbook, with its rows judged."""
+
+    file: FileRef
+    sheet: Sheet
+    rows: list[Judged]
+
+    def located(self) -> list[Finding]:
+        """Every finding of the sheet and its rows, with its place."""
+        return parse.of_the_sheet(self.sheet) + [
+            f for j in self.rows for f in parse.placed(j.findings, j.place)
+        ]
+
+
+@dataclass
+class Package:
+    """A package while it is judged."""
+
+    item: Item
+    filing: Filing
+    sheets: list[Read] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    workbooks: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    async def read(cls, context: Context, item: Item, filing: Filing) -> Self:
+        """Fetch the files of a package and read its workbooks, each in the limited child."""
+        package = cls(item, filing)
+        notice = filing.notice
+        for i, ref in enumerate(package.data.files):
+            try:
+                body = await files.fetch(context.jetstream, item.token, ref.sha256, ref.size)
+            except files.Missing as error:
+                package.findings.append(missing(i, error))
+                continue
+            package.workbooks[ref.sha256] = body
+            if ref.role == "scan":
+                continue
+            try:
+                sheets = await child.read(body, ref.name, notice)
+            except Unusable as error:
+                package.findings.append(
+                    parse.fault("R-COL-018", error.code, error.detail, f"#/data/files/{i}", "征集通知·三")
+                )
+                continue
+            for sheet in sheets:
+                rows = parse.rows_of(filing, sheet, sum(len(r.rows) for r in package.sheets))
+                package.sheets.append(Read(ref, sheet, rows))
+                package.findings += parse.of_the_sheet(sheet)
+        return package
+
+    @property
+    def judged(self) -> list[Judged]:
+        return [j for read in self.sheets for j in read.rows]
+
+    @property
+    def data(self) -> PackageFiled:
+        data: PackageFiled = self.item.data
+        return data
+
+    def examine(self, counts: Mapping[str, int], *, tallied: bool) -> None:
+        """The rules about the package as a whole; those that count only after its rows are counted."""
+        roles = {ref.role for ref in self.data.files if ref.sha256 in self.workbooks}
+        facts = {f"facts.{t.name}": counts.get(t.name, 0) for t in self.filing.notice.notice.tallies}
+        forms = sorted({j.form for j in self.judged})
+        known = {
+            "filed.forms": forms,
+            "facts.has_scan": "scan" in roles,
+            "facts.has_editable": "workbook" in roles,
+            **facts,
+        }
+        filing = self.filing
+        self.findings += filing.notice.rules.package_findings(
+            filing.names(), known, filing.on, tallied=tallied
+        )
+
+    def let_go(self) -> None:
+        """Let go of the sound rows too, where the filer chose so or the package may not be taken at all."""
+        broken = [f for f in self.findings if f.severity == "hard"]
+        whole = self.data.mode == "all_or_nothing" and (broken or any(j.hard for j in self.judged))
+        if whole or any(f.code == f.rule for f in broken):
+            for judged in self.judged:
+                judged.case = None
+
+    async def conclude(self, context: Context, tx: Tx) -> None:
+        """Package rules, the marked-up workbook, the answer."""
+        filing, item = self.filing, self.item
+        notice = filing.notice
+        accepted = [j for j in self.judged if j.case is not None and not j.hard]
+        counts = await store.tallies(tx.conn, notice.notice.id, filing.unit)
+        self.examine(counts, tallied=True)
+        marked = await self._marked(context, tx)
+        sheets = []
+        for read in self.sheets:
+            taken = sum(1 for j in read.rows if j.case is not None and not j.hard)
+            form = read.sheet.form
+            sheets.append(
+                JudgedSheet(
+                    file=read.file.name,
+                    form=form,
+                    sheet=read.sheet.sheet,
+                    rows=len(read.rows),
+                    accepted=taken,
+                    marked=marked.get(read.file.sha256),
+                )
+            )
+            metrics.ROWS.labels(form or "none", "accepted").inc(taken)
+            metrics.ROWS.labels(form or "none", "refused").inc(len(read.rows) - taken)
+        for ref in self.data.files:
+            if content := self.workbooks.get(ref.sha256):
+                await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, content)
+        findings = self.findings + [f for j in self.judged for f in parse.placed(j.findings, j.place)]
+        for finding in findings:
+            metrics.BROKEN.labels(finding.rule, finding.severity).inc()
+        refused = len(self.judged) - len(accepted)
+        outcome = "refused" if not accepted else "partly" if refused else "accepted"
+        late = filing.late and not (accepted and all(j.correction for j in accepted))
+        await store.keep_package(
+            tx.conn,
+            {
+                "key": item.key,
+                "publisher": item.token,
+                "notice": notice.notice.id,
+                "unit": filing.unit,
+                "outcome": outcome,
+                "rows": len(self.judged),
+                "accepted": len(accepted),
+                "forms": sorted({j.form for j in accepted}),
+                "files": [r.sha256 for r in self.data.files],
+                "late": late,
+                "received": filing.received.isoformat(),
+            },
+        )
+        tx.say(
+            registry.PACKAGE_JUDGED,
+            filing.district,
+            PackageJudged(
+                package=str(item.key),
+                notice=notice.notice.id,
+                filer=filing.party(),
+                district=filing.district,
+                mode=self.data.mode,
+                outcome=outcome,
+                sheets=tuple(sheets),
+                findings=tuple(findings[:MOST]),
+                late=late,
+                received=filing.received,
+            ),
+            item.key,
+        )
+        if outcome == "refused":
+            tx.refuse(item, problem("refused", "不予受理", f"共{len(findings)}处问题", findings))
+        else:
+            tx.answer(
+                item,
+                registry.EVENT_ACCEPTED,
+                EventAccepted(accepted=item.event.id, type=item.event.type, errors=tuple(findings[:MOST])),
+            )
+
+    async def _marked(self, context: Context, tx: Tx) -> dict[str, str]:
+        """The filer's own workbooks with the faults in their cells: SHA-256 of the filed one → of the marked."""
+        found: dict[str, str] = {}
+        for sha256, name in {r.file.sha256: r.file.name for r in self.sheets}.items():
+            located = [f for r in self.sheets if r.file.sha256 == sha256 for f in r.located()]
+            if not located:
+                continue
+            try:
+                body = await child.mark(self.workbooks[sha256], name, located, self.filing.notice)
+            except Unusable:
+                # It could be read and not be written: the answer then lists the places, without the copy.
+                log.warning("workbook was not marked", extra={"sha256": sha256})
+                continue
+            # Sent before the commit: whoever hears of it can fetch it, and sending again changes nothing.
+            found[sha256] = await files.send(context.client, files.OURS, body)
+            await store.keep_file(tx.conn, found[sha256], name, "marked", files.OURS, body)
+        return found
+
+
+def missing(i: int, error: files.Missing) -> Finding:
+    """A file that the event refers to and that did not arrive."""
+    return parse.fault(
+        "R-COL-018", "file.missing", f"文件未收到：{error}", f"#/data/files/{i}", "征集通知·三"
+    )
