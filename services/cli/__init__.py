@@ -89,8 +89,7 @@ def main() -> NoReturn:
     except (NoticeBroken, DirectoryError, UnknownAgency) as error:
         _end(str(error), UNUSABLE)
     except TyperException as error:
-        said = getattr(error, "format_message", lambda: str(error))
-        _end(said(), UNUSABLE)
+        _end(getattr(error, "format_message", error.__str__)(), UNUSABLE)
     except typer.Abort:
         _end("", 130)
     except (OSError, TimeoutError) as error:

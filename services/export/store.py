@@ -10,11 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import Column, DateTime, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, SQLModel
 
 from services.export.sheet import Row
-from shared.runtime.database import delivery_tables, put
+from shared.runtime.database import Connection, delivery_tables, put
 
 METADATA = MetaData(schema="export")
 delivery_tables(METADATA)
@@ -51,7 +50,7 @@ class Catalogue(Table, table=True):
     published_on: date
 
 
-async def follow(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+async def follow(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Take over published and closed cases, the newest version only."""
     newest: dict[Any, Mapping[str, Any]] = {}
     for row in rows:
@@ -67,7 +66,7 @@ async def follow(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> No
     )
 
 
-async def shown(conn: AsyncConnection, notice: str, form: str) -> list[Row]:
+async def shown(conn: Connection, notice: str, form: str) -> list[Row]:
     rows = await conn.execute(
         text(
             'select "case", filed, "values" from export."row" '
@@ -75,10 +74,10 @@ async def shown(conn: AsyncConnection, notice: str, form: str) -> list[Row]:
         ),
         {"notice": notice, "form": form},
     )
-    return [Row(str(row.case), row.filed, row.values) for row in rows]
+    return [Row(str(row.case), row.filed, row["values"]) for row in rows]
 
 
-async def keep(conn: AsyncConnection, catalogue: Mapping[str, Any]) -> bool:
+async def keep(conn: Connection, catalogue: Mapping[str, Any]) -> bool:
     """Remember a catalogue; False when the last one of this annex has the same bytes."""
     found = await put(
         conn,

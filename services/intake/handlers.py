@@ -125,7 +125,11 @@ class Intake:
     async def _examine(self, tx: Tx, rows: Sequence[tuple[Filing, Judged]]) -> dict[UUID, Any]:
         """Facts for all rows with two queries, then every rule that does not count."""
         known = await store.submissions(tx.conn, {j.case for _, j in rows if j.case})
-        keys = {(j.form, key) for f, j in rows if (key := parse.published_key(f, j))}
+        keys = {
+            (j.form, key)
+            for f, j in rows
+            if "published_earlier" in f.notice.rules.asks(j.form) and (key := parse.published_key(f, j))
+        }
         earlier = await store.published(tx.conn, keys)
         latest: dict[UUID, tuple[int, UUID | None, str]] = {
             case: (row.revision, row.digest, row.state) for case, row in known.items()

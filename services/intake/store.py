@@ -10,10 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, func, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, SQLModel
 
-from shared.runtime.database import Again, delivery_tables, put
+from shared.runtime.database import Again, Connection, delivery_tables, put
 
 METADATA = MetaData(schema="intake")
 delivery_tables(METADATA)
@@ -94,7 +93,7 @@ class Package(Table, table=True):
 Index("intake_submission_unit", Submission.__table__.c.notice, Submission.__table__.c.unit)  # type: ignore[attr-defined]
 
 
-async def submissions(conn: AsyncConnection, cases: Iterable[UUID]) -> dict[UUID, Any]:
+async def submissions(conn: Connection, cases: Iterable[UUID]) -> dict[UUID, Any]:
     """The known items among `cases`."""
     rows = await conn.execute(
         text(
@@ -106,7 +105,7 @@ async def submissions(conn: AsyncConnection, cases: Iterable[UUID]) -> dict[UUID
     return {row.case: row for row in rows}
 
 
-async def published(conn: AsyncConnection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+async def published(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
     """Which (form, institution|name) were published before, and where."""
     pairs = list(keys)
     if not pairs:
@@ -121,7 +120,7 @@ async def published(conn: AsyncConnection, keys: Iterable[tuple[str, str]]) -> d
     return {(row.form, row.key): row for row in rows}
 
 
-async def accept(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+async def accept(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store new items and new revisions. Two replicas that met the same item at once: one starts again."""
     new = [r for r in rows if r["revision"] == 1]
     if len(await put(conn, "intake.submission", new, "on conflict do nothing returning revision")) < len(new):
@@ -141,7 +140,7 @@ async def accept(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> No
 
 
 async def tally(
-    conn: AsyncConnection, steps: Mapping[tuple[str, str, str, str], int]
+    conn: Connection, steps: Mapping[tuple[str, str, str, str], int]
 ) -> dict[tuple[str, str, str, str], int]:
     """Add to the counts `(notice, unit, name, scope)` and return what they are now.
 
@@ -161,7 +160,7 @@ async def tally(
     return {(r.notice, r.unit, r.name, r.scope): r.used for r in found}
 
 
-async def follow(conn: AsyncConnection, changes: Mapping[UUID, tuple[int, str]]) -> Sequence[Any]:
+async def follow(conn: Connection, changes: Mapping[UUID, tuple[int, str]]) -> Sequence[Any]:
     """Take over `(version, state)` of cases, the newest only; returns the items that stopped counting."""
     rows = await conn.execute(
         text(
@@ -181,12 +180,12 @@ async def follow(conn: AsyncConnection, changes: Mapping[UUID, tuple[int, str]])
     return [row for row in rows if row.state == "closed" and row.before != "closed"]
 
 
-async def publish(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+async def publish(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Remember what a catalogue shows; the first place stays."""
     await put(conn, "intake.published", rows)
 
 
-async def tallies(conn: AsyncConnection, notice: str, unit: str) -> dict[str, int]:
+async def tallies(conn: Connection, notice: str, unit: str) -> dict[str, int]:
     """What a unit's items count under each name, over all directions."""
     rows = await conn.execute(
         text(
@@ -197,18 +196,16 @@ async def tallies(conn: AsyncConnection, notice: str, unit: str) -> dict[str, in
     return {row.name: int(row.used) for row in rows}
 
 
-async def keep_package(conn: AsyncConnection, row: Mapping[str, Any]) -> None:
+async def keep_package(conn: Connection, row: Mapping[str, Any]) -> None:
     await put(conn, "intake.package", [row])
 
 
-async def has_file(conn: AsyncConnection, sha256: str) -> bool:
+async def has_file(conn: Connection, sha256: str) -> bool:
     rows = await conn.execute(text("select 1 from intake.file where sha256 = :sha256"), {"sha256": sha256})
     return rows.scalar() is not None
 
 
-async def keep_file(
-    conn: AsyncConnection, sha256: str, name: str, role: str, publisher: str, body: bytes
-) -> None:
+async def keep_file(conn: Connection, sha256: str, name: str, role: str, publisher: str, body: bytes) -> None:
     await conn.execute(
         text(
             "insert into intake.file (sha256, name, role, publisher, body) "

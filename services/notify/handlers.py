@@ -148,7 +148,6 @@ class Notify:
         )
         async with context.engine.connect() as alive:
             await alive.execute(text("select pg_advisory_lock(:worker)"), {"worker": worker})
-            await alive.commit()
             try:
                 while True:
                     self.work.clear()
@@ -159,8 +158,9 @@ class Notify:
                     except TimeoutError:
                         # Also the moment to notice that the lock went with its connection.
                         await alive.execute(text("select 1"))
-                        await alive.commit()
             finally:
+                # Not back to the pool: the lock would live on with it, and what this worker claimed be stuck.
+                alive.end()
                 await relay.close()
 
     async def _one(self, context: Context, relay: smtp.Relay, worker: int) -> bool:

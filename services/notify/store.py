@@ -12,11 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, MetaData, func, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, SQLModel
 
 from services.notify.owed import Attached, Owed
-from shared.runtime.database import delivery_tables, put
+from shared.runtime.database import Connection, delivery_tables, put
 
 METADATA = MetaData(schema="notify")
 delivery_tables(METADATA)
@@ -75,7 +74,7 @@ Index(
 )
 
 
-async def owe(conn: AsyncConnection, letters: Iterable[Owed]) -> None:
+async def owe(conn: Connection, letters: Iterable[Owed]) -> None:
     """Enter letters into the ledger; one that is there already stays as it is. Without an address a mail
     fails at once, with its reason, where an operator sees it: silence would be worse."""
     await put(
@@ -103,17 +102,17 @@ async def owe(conn: AsyncConnection, letters: Iterable[Owed]) -> None:
     )
 
 
-async def note(conn: AsyncConnection, facts: Iterable[tuple[str, str, str]]) -> None:
+async def note(conn: Connection, facts: Iterable[tuple[str, str, str]]) -> None:
     await put(conn, "notify.fact", [{"notice": n, "unit": u, "fact": f} for n, u, f in facts])
 
 
-async def facts(conn: AsyncConnection, notice: str) -> set[tuple[str, str]]:
+async def facts(conn: Connection, notice: str) -> set[tuple[str, str]]:
     """(unit, fact) of one round."""
     rows = await conn.execute(text("select unit, fact from notify.fact where notice = :n"), {"n": notice})
     return {(row.unit, row.fact) for row in rows}
 
 
-async def correct(conn: AsyncConnection, changes: Sequence[Mapping[str, Any]]) -> None:
+async def correct(conn: Connection, changes: Sequence[Mapping[str, Any]]) -> None:
     """Remember returned cases, and by their later versions that they wait no more."""
     await put(
         conn,
@@ -124,7 +123,7 @@ async def correct(conn: AsyncConnection, changes: Sequence[Mapping[str, Any]]) -
     )
 
 
-async def corrections(conn: AsyncConnection) -> Sequence[Any]:
+async def corrections(conn: Connection) -> Sequence[Any]:
     return (
         await conn.execute(
             text('select "case", version, due, change from notify.correction where due is not null')
@@ -135,7 +134,7 @@ async def corrections(conn: AsyncConnection) -> Sequence[Any]:
 # --- sending -----------------------------------------------------------------------------------------
 
 
-async def claim(conn: AsyncConnection, worker: int) -> tuple[Owed, int] | None:
+async def claim(conn: Connection, worker: int) -> tuple[Owed, int] | None:
     """The next mail to send and the number of this attempt, committed by the caller before anything else."""
     row = (
         await conn.execute(
@@ -162,7 +161,7 @@ async def claim(conn: AsyncConnection, worker: int) -> tuple[Owed, int] | None:
     return owed, row.attempt
 
 
-async def begin_data(conn: AsyncConnection, mail: UUID, attempt: int) -> bool:
+async def begin_data(conn: Connection, mail: UUID, attempt: int) -> bool:
     """The last commit before the mail leaves; False when somebody else has taken the claim over."""
     done = await conn.execute(
         text(
@@ -173,7 +172,7 @@ async def begin_data(conn: AsyncConnection, mail: UUID, attempt: int) -> bool:
     return bool(done.rowcount == 1)
 
 
-async def settle(conn: AsyncConnection, mail: UUID, attempt: int, state: str, why: str | None) -> bool:
+async def settle(conn: Connection, mail: UUID, attempt: int, state: str, why: str | None) -> bool:
     """What became of it. Also a worker that was thought dead may still bring the server's answer."""
     done = await conn.execute(
         text(
@@ -185,7 +184,7 @@ async def settle(conn: AsyncConnection, mail: UUID, attempt: int, state: str, wh
     return bool(done.rowcount == 1)
 
 
-async def postpone(conn: AsyncConnection, mail: UUID, attempt: int, why: str, seconds: float) -> None:
+async def postpone(conn: Connection, mail: UUID, attempt: int, why: str, seconds: float) -> None:
     """Nothing was sent: try again later."""
     await conn.execute(
         text(
@@ -197,7 +196,7 @@ async def postpone(conn: AsyncConnection, mail: UUID, attempt: int, why: str, se
     )
 
 
-async def orphans(conn: AsyncConnection) -> list[int]:
+async def orphans(conn: Connection) -> list[int]:
     """Workers that hold claims and whose process is gone: their advisory lock is free to take."""
     rows = await conn.execute(
         text(
@@ -208,7 +207,7 @@ async def orphans(conn: AsyncConnection) -> list[int]:
     return [row.worker for row in rows]
 
 
-async def recover(conn: AsyncConnection, workers: Sequence[int]) -> Sequence[Any]:
+async def recover(conn: Connection, workers: Sequence[int]) -> Sequence[Any]:
     """Claims of dead workers: those before DATA are queued again, those after it are unknown for ever."""
     if not workers:
         return ()

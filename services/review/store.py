@@ -10,12 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Column, DateTime, ForeignKeyConstraint, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, SQLModel
 
 from services.review.decide import Case, Step
 from shared.contracts.types import Finding, Party
-from shared.runtime.database import Again, delivery_tables, put
+from shared.runtime.database import Again, Connection, delivery_tables, put
 
 METADATA = MetaData(schema="review")
 delivery_tables(METADATA)
@@ -71,7 +70,7 @@ class History(Table, table=True):
     hash: str
 
 
-async def cases(conn: AsyncConnection, ids: Iterable[UUID], *, lock: bool = True) -> dict[UUID, Case]:
+async def cases(conn: Connection, ids: Iterable[UUID], *, lock: bool = True) -> dict[UUID, Case]:
     """The cases, locked in one order, so that two replicas deciding the same ones wait and never both."""
     rows = await conn.execute(
         text(
@@ -83,7 +82,7 @@ async def cases(conn: AsyncConnection, ids: Iterable[UUID], *, lock: bool = True
 
 
 def _case(row: Any) -> Case:
-    fields = dict(row._mapping)
+    fields = dict(row.items())
     fields["filer"] = Party(**fields["filer"])
     fields["findings"] = tuple(Finding(**f) for f in fields["findings"])
     return Case(**fields)
@@ -96,7 +95,7 @@ def _row(case: Case) -> dict[str, Any]:
     return row
 
 
-async def write(conn: AsyncConnection, steps: Sequence[Step], known: Mapping[UUID, Case]) -> None:
+async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Case]) -> None:
     """All steps of a batch: the cases as the last step leaves them, and every line of history."""
     last = {step.case.case: step.case for step in steps}
     new = [_row(case) for id_, case in last.items() if id_ not in known]
@@ -129,7 +128,7 @@ async def write(conn: AsyncConnection, steps: Sequence[Step], known: Mapping[UUI
     await put(conn, "review.history", lines, "")
 
 
-async def _hashes(conn: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, str]:
+async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
     if not ids:
         return {}
     rows = await conn.execute(

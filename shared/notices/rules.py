@@ -235,6 +235,10 @@ class RuleBook:
                     self._tallies[form].append((tally.name, tally.by, where))
         if self._errors:
             raise self._errors[0]
+        self._asked = {
+            form: frozenset(f for one in rules for f in _FACT.findall(f"{one.rule.when} {one.rule.holds}"))
+            for form, rules in self._by_form.items()
+        }
 
     @classmethod
     def problems(cls, notice: Notice) -> Sequence[RuleError]:
@@ -333,6 +337,10 @@ class RuleBook:
         for line in item.form.lines:
             known[f"row.{line.key}"] = item.stored.get(line.key) or ""
         return known
+
+    def asks(self, form: str) -> frozenset[str]:
+        """The facts that the rules of a form ask for; what nobody asks need not be looked up."""
+        return self._asked.get(form, frozenset())
 
     def verdicts(
         self, form: str, known: dict[str, Any], on: date, *, tallied: bool

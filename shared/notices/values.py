@@ -72,6 +72,7 @@ def length(text: str) -> int:
     return len(_SPACES.sub("", unicodedata.normalize("NFC", text)))
 
 
+@lru_cache(maxsize=4096)
 def same(text: str) -> str:
     """A form in which two spellings of one name or header are equal; never shown to people."""
     return _SPACES.sub("", narrow(text)).strip("★*:：").casefold()

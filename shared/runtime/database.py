@@ -3,13 +3,15 @@
 What a service stores is not here: that is its `store.py`.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -26,15 +28,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.engine import Connection as Synchronous
 
 from shared.runtime import SERVICES
-
-if TYPE_CHECKING:
-    from alembic.config import Config
-
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -91,21 +87,117 @@ def async_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-def connect(url: str, service: str, *, pool: int = 4) -> AsyncEngine:
-    """A pool for one service. `hide_parameters` keeps personal data out of every error text."""
-    return create_async_engine(
-        async_url(url),
-        pool_size=pool,
-        max_overflow=0,
-        pool_pre_ping=False,
-        hide_parameters=True,
-        json_serializer=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
-        connect_args={
-            "server_settings": {"application_name": f"yiqi-{service}"},
-            "timeout": 5,
-            "command_timeout": 60,
-        },
-    )
+class Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
+    """A row whose columns are attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+class Result(list[Any]):
+    """The rows of a statement; `rowcount` of one that returns none."""
+
+    rowcount = 0
+
+    def all(self) -> list[Any]:
+        return self
+
+    def one_or_none(self) -> Any:
+        return self[0] if self else None
+
+    def scalar(self) -> Any:
+        return self[0][0] if self else None
+
+
+_NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
+_RETURNS = re.compile(r"^\s*(select|with|show|values)\b|\breturning\b", re.IGNORECASE)
+
+
+@lru_cache(maxsize=512)
+def _positional(sql: str) -> tuple[str, tuple[str, ...], bool]:
+    """`:name` as asyncpg's `$n`, the names in order, and whether rows come back."""
+    names = tuple(dict.fromkeys(_NAMED.findall(sql)))
+    return _NAMED.sub(lambda m: f"${names.index(m[1]) + 1}", sql), names, bool(_RETURNS.search(sql))
+
+
+class Connection:
+    """asyncpg with named parameters. SQLAlchemy declares the tables and runs the migrations; its asyncio
+    execution cost three times the CPU of a small transaction (`tests/bench`), and latency with it."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    async def execute(self, statement: object, values: Mapping[str, Any] | None = None) -> Result:
+        sql, names, returns = _positional(str(statement))
+        arguments = [(values or {})[name] for name in names]
+        if returns:
+            return Result(await self.driver.fetch(sql, *arguments))
+        result = Result()
+        done = (await self.driver.execute(sql, *arguments)).rsplit(" ", 1)[-1]
+        result.rowcount = int(done) if done.isdigit() else 0  # SET and LOCK TABLE count nothing
+        return result
+
+    def end(self) -> None:
+        """Close it at once, with every lock that it holds."""
+        self.driver.terminate()
+
+
+class Database:
+    """A pool for one service, made when first used. Whatever leaves a transaction open closes it."""
+
+    def __init__(self, url: str, service: str, pool: int) -> None:
+        self._url, self._service, self._size = url, service, pool
+        self._pool: Any = None
+
+    async def _acquire(self) -> Any:
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._size,
+                timeout=5,
+                command_timeout=60,
+                record_class=Row,
+                server_settings={"application_name": f"yiqi-{self._service}"},
+                init=_codecs,
+                # The pool's own reset is a round trip after every transaction, to undo what nobody here does.
+                reset=_as_it_is,
+            )
+            await self._pool
+        return self._pool.acquire()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        """A connection on which every statement stands alone."""
+        async with await self._acquire() as driver:
+            yield Connection(driver)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Connection]:
+        """A transaction: committed at the end, rolled back by whatever is raised."""
+        async with await self._acquire() as driver, driver.transaction():
+            yield Connection(driver)
+
+    async def dispose(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+
+async def _codecs(driver: Any) -> None:
+    for name in ("json", "jsonb"):
+        await driver.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
+
+
+async def _as_it_is(driver: Any) -> None:
+    return None
+
+
+def connect(url: str, service: str, *, pool: int = 4) -> Database:
+    return Database(url, service, pool)
 
 
 class Again(Exception):
@@ -119,20 +211,13 @@ _PASSING = ("08", "53", "57", "40", "55P03", "25006")
 
 def passes(error: BaseException) -> bool:
     """Whether an error is the outage of a dependency, to be waited for, rather than the fault of a message."""
-    if isinstance(
-        error, (Again, OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
-    ):
-        return True
-    if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-        if state:
-            return str(state).startswith(_PASSING)
-        return isinstance(error, (InterfaceError, OperationalError)) or error.connection_invalidated
-    return isinstance(error, SQLAlchemyError) and "QueuePool limit" in str(error)
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate or "").startswith(_PASSING)
+    return isinstance(error, (Again, OSError, TimeoutError, asyncpg.InterfaceError))
 
 
 async def put(
-    conn: AsyncConnection, table: str, rows: Sequence[Mapping[str, Any]], then: str = "on conflict do nothing"
+    conn: Connection, table: str, rows: Sequence[Mapping[str, Any]], then: str = "on conflict do nothing"
 ) -> Sequence[Any]:
     """Insert many rows in one statement; `then` is what follows `insert … select …`, and may return rows.
 
@@ -142,20 +227,17 @@ async def put(
     if not rows:
         return ()
     columns = ", ".join(f'"{c}"' for c in rows[0])
-    returning = await conn.execute(
-        text(
-            f"insert into {table} ({columns}) select {columns} "
-            f"from json_populate_recordset(null::{table}, cast(:rows as json)) {then}"
-        ),
+    return await conn.execute(
+        f"insert into {table} ({columns}) select {columns} "
+        f"from json_populate_recordset(null::{table}, cast(:rows as json)) {then}",
         {"rows": to_json(list(rows)).decode()},
     )
-    return returning.all() if returning.returns_rows else ()
 
 
 # --- migrations --------------------------------------------------------------------------------------
 
 
-def _alembic(service: str, connection: Connection) -> "Config":
+def _alembic(service: str, connection: Synchronous) -> "Config":
     from alembic.config import Config  # the migrator needs it; in a service it would be 15 MB for nothing
 
     config = Config()
@@ -179,13 +261,15 @@ async def migrate(
 
     One migrator at a time (advisory lock). A role may read and write its tables, and create none.
     """
+    from sqlalchemy.ext.asyncio import create_async_engine  # the migrator's, with alembic
+
     engine = create_async_engine(async_url(url), hide_parameters=True)
     async with engine.begin() as connection:
         await connection.run_sync(_migrate, tuple(services), passwords or {})
     await engine.dispose()
 
 
-def _migrate(connection: Connection, services: Sequence[str], passwords: Mapping[str, str]) -> None:
+def _migrate(connection: Synchronous, services: Sequence[str], passwords: Mapping[str, str]) -> None:
     from alembic import command
 
     version = connection.execute(text("show server_version_num")).scalar_one()
@@ -198,7 +282,7 @@ def _migrate(connection: Connection, services: Sequence[str], passwords: Mapping
         _grant(connection, service, passwords.get(service))
 
 
-def _grant(connection: Connection, service: str, password: str | None) -> None:
+def _grant(connection: Synchronous, service: str, password: str | None) -> None:
     role = f"yiqi_{service}"
     exists = connection.execute(text("select 1 from pg_roles where rolname = :r"), {"r": role}).scalar()
     if not exists:

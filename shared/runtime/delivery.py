@@ -24,7 +24,6 @@ import nats.errors
 import nats.js.errors
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.contracts import registry
 from shared.contracts.envelope import (
@@ -40,7 +39,7 @@ from shared.contracts.submission import EventRejected, Rejected
 from shared.contracts.types import Finding
 from shared.runtime import metrics
 from shared.runtime.clock import Clock
-from shared.runtime.database import passes
+from shared.runtime.database import Connection, Database, passes
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.streams import STREAM_OF
 
@@ -176,7 +175,7 @@ def _outage(error: BaseException) -> bool:
 class Tx:
     """One transaction over one batch: what handlers read and write with, and what they say."""
 
-    conn: AsyncConnection
+    conn: Connection
     now: datetime
     said: list[Message] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
@@ -225,7 +224,7 @@ class Delivery:
     def __init__(
         self,
         service: str,
-        engine: AsyncEngine,
+        engine: Database,
         publisher: Publisher,
         clock: Clock,
         handlers: Mapping[str, tuple[Mapping[str, EventType], Handler]],
@@ -239,8 +238,11 @@ class Delivery:
         self._rows = f"{service}.outbox"
 
     async def handle(self, consumer: str, raws: Sequence[Raw], keep: Keep = _nothing) -> None:
-        """Give every message its effect, or a dead row. Returns when all of it is committed and published
-        (or left to the sweeper); raises only when cancelled.
+        """`commit`, then publish what was said (or leave it to the sweeper); raises only when cancelled."""
+        await self.publish(await self.commit(consumer, raws, keep))
+
+    async def commit(self, consumer: str, raws: Sequence[Raw], keep: Keep = _nothing) -> list[Message]:
+        """Give every message its effect, or a dead row; returns what must now be published.
 
         While the database is away the batch is held: `keep` is called to tell the server that work goes
         on, so an outage spends no deliveries.
@@ -259,7 +261,7 @@ class Delivery:
                 # One poisonous event must not take its neighbours along: each gets a transaction of its own.
                 said += await self._hold(lambda one=item: self._alone(handler, one), keep)  # type: ignore[misc]
             said += await self._hold(lambda: self._transact(handler, [], dead), keep)
-        await self.publish(said)
+        return said
 
     async def _hold(self, attempt: Callable[[], Awaitable[list[Message]]], keep: Keep) -> list[Message]:
         delay = 0.05
@@ -289,9 +291,8 @@ class Delivery:
             return await self._transact(handler, [], [dead])
 
     async def _transact(self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]) -> list[Message]:
-        async with self.engine.begin() as conn:
+        async with self._begin() as conn:
             tx = Tx(conn, self.clock.now(), dead=list(dead))
-            await self._forget(conn)
             fresh = await self._remember(tx, items) if items else []
             if fresh:
                 await handler(tx, fresh)
@@ -374,7 +375,7 @@ class Delivery:
             },
         )
 
-    async def _owe(self, conn: AsyncConnection, said: Sequence[Message]) -> None:
+    async def _owe(self, conn: Connection, said: Sequence[Message]) -> None:
         if not said:
             return
         if any(len(m.body) > MOST_BYTES for m in said):
@@ -396,9 +397,8 @@ class Delivery:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
         """For what no message causes (a timer, a worker, an operator): the same outbox, the same publisher."""
-        async with self.engine.begin() as conn:
+        async with self._begin() as conn:
             tx = Tx(conn, self.clock.now())
-            await self._forget(conn)
             yield tx
             await self._owe(conn, tx.said)
         await self.publish(tx.said)
@@ -411,22 +411,28 @@ class Delivery:
         if said:
             self._done += await self.publisher.publish(said)
 
-    async def _forget(self, conn: AsyncConnection) -> None:
-        """Delete what is published. In the next transaction, so that it costs no commit of its own; a
-        crash in between only publishes again what the bus recognises."""
-        done, self._done = self._done, []
-        if not done:
-            return
+    @asynccontextmanager
+    async def _begin(self, at_least: int = 100) -> AsyncIterator[Connection]:
+        """A transaction that also deletes what is published, when that is much, so that it costs no commit of
+        its own; what is little waits for the sweep. Rolled back, it leaves that to the next; a crash before
+        only publishes again what the bus recognises."""
+        done: list[UUID] = []
+        if len(self._done) >= at_least:
+            done, self._done = self._done, []
         try:
-            await conn.execute(text(f"delete from {self._rows} where id = any(:ids)"), {"ids": done})
+            async with self.engine.begin() as conn:
+                if done:
+                    await conn.execute(text(f"delete from {self._rows} where id = any(:ids)"), {"ids": done})
+                yield conn
         except BaseException:
             self._done = done + self._done
             raise
 
     async def sweep(self) -> None:
         """Once a second, and at the start: forget what is published, publish what was left behind."""
-        async with self.engine.begin() as conn:
-            await self._forget(conn)
+        if self._done:
+            async with self._begin(at_least=1):
+                pass
         while True:
             async with self.engine.begin() as conn:
                 left = [

@@ -5,6 +5,7 @@ once is in `delivery.py`.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -25,13 +26,12 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import make_asgi_app
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.runtime import metrics, shim
 from shared.runtime.clock import Clock
-from shared.runtime.database import connect, head, passes
+from shared.runtime.database import Database, connect, head, passes
 from shared.runtime.delivery import Delivery, Handler, Raw
-from shared.runtime.publisher import Publisher
+from shared.runtime.publisher import Message, Publisher
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
 
@@ -51,7 +51,7 @@ class Context:
     """What a service's own tasks get: the parts that the runtime owns."""
 
     settings: Settings
-    engine: AsyncEngine
+    engine: Database
     clock: Clock
     delivery: Delivery
     client: Client
@@ -155,6 +155,7 @@ class _State:
         self.tasks: list[asyncio.Task[None]] = []
         self.beat = time.monotonic()
         self.progress: dict[str, tuple[int, float]] = {}
+        self.tails: dict[str, asyncio.Task[None]] = {}
 
     # --- messages ---
 
@@ -203,13 +204,28 @@ class _State:
                 for m in messages:
                     await m.in_progress()
 
-        handling = asyncio.ensure_future(self.context.delivery.handle(consumer.durable, raws, keep))
+        committing = asyncio.ensure_future(self.context.delivery.commit(consumer.durable, raws, keep))
         try:
-            while not (await asyncio.wait({handling}, timeout=KEEP_EVERY))[0]:
+            while not (await asyncio.wait({committing}, timeout=KEEP_EVERY))[0]:
                 await keep()
         finally:
-            handling.cancel()
-        await handling
+            committing.cancel()
+        said = await committing
+        # Publishing and acknowledging this batch while the next is fetched and judged: the order of the
+        # promise stays, commit before publish before ack, and there is never more than one such tail.
+        before = self.tails.get(consumer.durable)
+        if before is not None:
+            await before
+        tail = asyncio.create_task(self._finish(consumer, messages, raws, said), name="tail")
+        self.tails[consumer.durable] = tail
+        if _State.stopping:
+            await tail
+
+    async def _finish(
+        self, consumer: Consumer, messages: list[Msg], raws: list[Raw], said: list[Message]
+    ) -> None:
+        assert self.context
+        await self.context.delivery.publish(said)
         for m in messages:
             await m.ack()
         with suppress(nats.errors.TimeoutError):
@@ -252,13 +268,17 @@ class _State:
             asyncio.create_task(self._every(self.settings.watchdog, self._watch), name="watch"),
             *(asyncio.create_task(self._endless(task, context)) for task in self.service.tasks),
         ]
+        # What is loaded stays for good: the collector need not walk it again, nor after every few hundred rows.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         log.info("started", extra={"consumers": [c.durable for c in self.service.consumers]})
 
     async def stop(self) -> None:
         _State.stopping = True
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, *self.tails.values(), return_exceptions=True)
 
     async def stopped(self) -> None:
         if self.context:

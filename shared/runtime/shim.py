@@ -1,4 +1,4 @@
-"""Three repairs of nats-py 2.16, without which one hostile or unlucky message stops a service.
+"""Four repairs of nats-py 2.16, without which one hostile or unlucky message stops a service.
 
 Nothing else is patched, and nothing of FastStream is. Each repair names the defect it closes; delete it
 when upstream does (`tests/live/test_shim.py` fails without them).
@@ -57,27 +57,32 @@ async def _fetch(self: Any, batch: int = 1, timeout: float | None = 5, heartbeat
     messages: list[Any] = []
     while not self._sub._pending_queue.empty():
         _keep(messages, await self._sub.next_msg(1))
-    if len(messages) < batch:
-        await self._nc.publish(
-            self._nms, json.dumps({"batch": batch - len(messages), "no_wait": True}).encode(), self._deliver
-        )
-        while len(messages) < batch and _keep(messages, await _next(self, 5)):
-            pass
+    await _ask(self, messages, batch, {"no_wait": True}, 5)
     if not messages:
         patience = timeout or 5
-        request = {"batch": 1, "expires": int(max(0.1, patience - 0.2) * 1e9)}
-        await self._nc.publish(self._nms, json.dumps(request).encode(), self._deliver)
-        if not _keep(messages, await _next(self, patience)):
-            raise nats.errors.TimeoutError
+        await _ask(self, messages, 1, {"expires": int(max(0.1, patience - 0.2) * 1e9)}, patience)
+        if messages:
+            # What woke us is seldom alone: without this, batches would be of 1, many, 1, many.
+            await _ask(self, messages, batch, {"no_wait": True}, 5)
+    if not messages:
+        raise nats.errors.TimeoutError
     self._partial = len(messages) < batch
     return messages
 
 
-async def _next(self: Any, timeout: float) -> Any:
-    try:
-        return await self._sub.next_msg(timeout)
-    except TimeoutError as error:
-        raise nats.errors.TimeoutError from error
+async def _ask(self: Any, messages: list[Any], most: int, request: dict[str, Any], patience: float) -> None:
+    """One pull request: collect until there are `most`, the server says that there is no more, or silence."""
+    if len(messages) >= most:
+        return
+    request = {"batch": most - len(messages), **request}
+    await self._nc.publish(self._nms, json.dumps(request).encode(), self._deliver)
+    while len(messages) < most:
+        try:
+            message = await self._sub.next_msg(patience)
+        except TimeoutError:
+            return
+        if not _keep(messages, message):
+            return
 
 
 def _keep(messages: list[Any], message: Any) -> bool:

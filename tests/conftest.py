@@ -1,0 +1,89 @@
+"""One NATS and one PostgreSQL for the whole run; every test gets a database and streams of its own.
+
+No helper that makes events is here: those stand beside the tests that need them.
+"""
+
+import asyncio
+import inspect
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.runtime.database import migrate
+from shared.runtime.embedded import Nats, Postgres
+
+TEMPLATE = "migrated"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is a coroutine function runs in a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    asyncio.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    with Nats(tmp_path_factory.mktemp("nats"), sync_always=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Without fsync: the tests kill processes, never the machine."""
+    directory = tmp_path_factory.mktemp("postgres")
+    with Postgres(directory, settings={"fsync": "off", "max_connections": "60"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> str:
+    """A database with every schema at its head, to be cloned; migrated once."""
+    postgres.create_database(TEMPLATE)
+    asyncio.run(migrate(postgres.dsn(TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def _numbers() -> Callable[[], int]:
+    return itertools.count(1).__next__
+
+
+@pytest.fixture
+def database(postgres: Postgres, template: str, _numbers: Callable[[], int]) -> Iterator[str]:
+    """The name of a fresh database with all schemas."""
+    name = f"test_{_numbers()}"
+    postgres.sql(f'create database "{name}" template "{template}"')
+    yield name
+    postgres.sql(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def hpub() -> Callable[[int, bytes, bytes, bytes], None]:
+    """Publish any bytes as header block and subject, as no client library would; returns when it is stored
+    or refused."""
+
+    def publish(port: int, subject: bytes, header: bytes, body: bytes) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+            connection.makefile("rb") as answers,
+        ):
+            answers.readline()  # INFO
+            size = b"%d %d" % (len(header), len(header) + len(body))
+            connection.sendall(b'CONNECT {"headers": true, "verbose": false}\r\n')
+            connection.sendall(b"HPUB " + subject + b" " + size + b"\r\n" + header + body + b"\r\nPING\r\n")
+            while not answers.readline().startswith(b"PONG"):
+                pass
+
+    return publish

@@ -1,0 +1,87 @@
+"""Changes services from outside, in tests: Python reads this when PYTHONPATH names this folder.
+
+`SABOTAGE` lists what is changed. No code of the product knows of it, and nothing is changed without it.
+"""
+
+import asyncio
+import importlib.abc
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+def hasten(streams: ModuleType) -> None:
+    """What a dead process held comes again after 3 s instead of 60: nothing else, but a test can wait for it."""
+    config = streams.Consumer.config
+
+    def hastened(consumer: Any) -> Any:
+        return config(consumer).evolve(ack_wait=3)
+
+    streams.Consumer.config = hastened
+
+
+def dawdle(store: ModuleType) -> None:
+    """The moment in which a mail is delivered and not yet settled lasts 100 ms, so that kills hit it."""
+    settle = store.settle
+
+    async def dawdling(*arguments: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await settle(*arguments)
+
+    store.settle = dawdling  # type: ignore[attr-defined]
+
+
+def forget(store: ModuleType) -> None:
+    """The ledger's promise broken: what a dead worker left after DATA is sent again, as a queue would do."""
+    recover = store.recover
+
+    async def forgetting(conn: Any, workers: Sequence[int]) -> Any:
+        from sqlalchemy import text
+
+        await conn.execute(
+            text("update notify.mail set state = 'claimed' where state = 'data' and worker = any(:workers)"),
+            {"workers": list(workers)},
+        )
+        return await recover(conn, workers)
+
+    store.recover = forgetting  # type: ignore[attr-defined]
+
+
+CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
+    "hasten": ("shared.runtime.streams", hasten),
+    "dawdle": ("services.notify.store", dawdle),
+    "forget": ("services.notify.store", forget),
+}
+
+
+class _After(importlib.abc.MetaPathFinder):
+    """Lets a module be imported as always, then changes it."""
+
+    def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
+        self.name, self.change = name, change
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        assert spec
+        assert spec.loader
+        execute = spec.loader.exec_module
+
+        def executed(module: ModuleType) -> None:
+            execute(module)
+            self.change(module)
+
+        spec.loader.exec_module = executed  # type: ignore[method-assign]
+        return spec
+
+
+for _name in filter(None, os.environ.get("SABOTAGE", "").split(",")):
+    sys.meta_path.insert(0, _After(*CHANGES[_name]))

@@ -1,0 +1,385 @@
+"""The migrated schema is the declared one, a role sees its own schema only, and stores take the newest version."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.engine import Connection as Synchronous
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from services.export import store as export
+from services.intake import store as intake
+from services.notify import store as notify
+from services.notify.owed import Owed
+from shared.runtime import SERVICES
+from shared.runtime.database import (
+    Again,
+    Connection,
+    async_url,
+    connect,
+    head,
+    metadata_of,
+    migrate,
+    passes,
+    put,
+)
+from shared.runtime.embedded import Postgres, eventually
+from shared.runtime.logs import JsonFormatter
+
+A, B = UUID(int=1), UUID(int=2)
+
+
+@asynccontextmanager
+async def connection(url: str) -> AsyncIterator[Connection]:
+    engine = connect(url, "test")
+    try:
+        async with engine.begin() as conn:
+            yield conn
+    finally:
+        await engine.dispose()
+
+
+# --- migrations --------------------------------------------------------------------------------------
+
+
+def differences(conn: Synchronous, service: str) -> list[Any]:
+    context = MigrationContext.configure(
+        conn,
+        opts={
+            "include_schemas": True,
+            "include_name": lambda name, kind, _: kind != "schema" or name == service,
+            "version_table_schema": service,
+            "compare_type": True,
+        },
+    )
+    return list(compare_metadata(context, metadata_of(service)))
+
+
+async def compared(url: str, service: str, change: str = "") -> list[Any]:
+    engine = create_async_engine(async_url(url))
+    try:
+        async with engine.begin() as conn:
+            if change:
+                await conn.execute(text(change))
+            return await conn.run_sync(differences, service)
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_the_migrated_schema_is_the_declared_one(
+    postgres: Postgres, database: str, service: str
+) -> None:
+    assert await compared(postgres.dsn(database), service) == []
+    found = postgres.sql(f"select version_num from {service}.alembic_version", database)
+    assert found.strip() == head(service)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table intake.submission drop column late",
+        "alter table intake.submission alter column late drop not null",
+        "alter table intake.submission alter column revision type text",
+        "drop index intake.intake_submission_unit",
+        "create table intake.other (n int)",
+    ],
+)
+async def test_a_difference_would_be_seen(postgres: Postgres, database: str, change: str) -> None:
+    assert len(await compared(postgres.dsn(database), "intake", change)) == 1
+
+
+async def test_migrating_again_and_at_the_same_time_changes_nothing(postgres: Postgres) -> None:
+    postgres.sql("create database migrators")
+    try:
+        url = postgres.dsn("migrators")
+        await asyncio.gather(migrate(url), migrate(url))
+        before = postgres.sql("select count(*) from pg_class", "migrators")
+        await migrate(url)
+        assert postgres.sql("select count(*) from pg_class", "migrators") == before
+    finally:
+        postgres.sql("drop database migrators with (force)")
+
+
+# --- roles -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("select count(*) from intake.submission", True),
+        ("insert into intake.tally values ('n', 'u', 'x', '', 1)", True),
+        ("delete from intake.outbox", True),
+        ('select count(*) from review."case"', False),
+        ("select count(*) from notify.mail", False),
+        (
+            "insert into export.outbox (id, stream, subject, body) values (gen_random_uuid(), '', '', '')",
+            False,
+        ),
+        ("create table intake.mine (n int)", False),
+        ("create table public.mine (n int)", False),
+        ("alter table intake.submission add column n int", False),
+        ("drop table intake.submission", False),
+        ("create schema mine", False),
+        ("create role mine", False),
+    ],
+)
+async def test_a_role_reads_and_writes_its_own_schema_only(
+    postgres: Postgres, database: str, statement: str, allowed: bool
+) -> None:
+    postgres.sql("alter role yiqi_intake password 'test'")
+    async with connection(postgres.dsn(database, "yiqi_intake", "test")) as conn:
+        if allowed:
+            await conn.execute(statement)
+            return
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await conn.execute(statement)
+        assert refused.value.sqlstate == "42501"
+        assert not passes(refused.value)
+
+
+# --- what passes by itself ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "waits"),
+    [
+        ("do $$ begin raise exception using errcode = '40001'; end $$", True),  # serialization
+        ("do $$ begin raise exception using errcode = '40P01'; end $$", True),  # deadlock
+        ("do $$ begin raise exception using errcode = '53100'; end $$", True),  # disk full
+        ("do $$ begin raise exception using errcode = '53300'; end $$", True),  # too many connections
+        ("do $$ begin raise exception using errcode = '55P03'; end $$", True),  # lock not available
+        ("do $$ begin raise exception using errcode = '57014'; end $$", True),  # cancelled by an operator
+        ("do $$ begin raise exception using errcode = '57P01'; end $$", True),  # shutting down
+        ("begin read only; delete from intake.tally", True),  # a standby after a failover
+        ("select pg_terminate_backend(pg_backend_pid())", True),
+        ("select 1 / 0", False),
+        ("select * from nowhere", False),
+        ("select 'x'::int", False),
+        ("insert into intake.tally values (null, 'u', 'x', '', 1)", False),
+        ("do $$ begin raise exception using errcode = '22021'; end $$", False),  # NUL
+        ("do $$ begin raise exception using errcode = '23505'; end $$", False),
+    ],
+)
+async def test_an_outage_is_waited_for_and_a_fault_is_not(
+    postgres: Postgres, database: str, statement: str, waits: bool
+) -> None:
+    engine = connect(postgres.dsn(database), "test")
+    try:
+        async with engine.connect() as conn:
+            with pytest.raises(asyncpg.PostgresError) as failed:
+                await conn.execute(statement)
+    finally:
+        await engine.dispose()
+    assert passes(failed.value) is waits
+
+
+async def test_a_lock_that_is_held_too_long_is_waited_for(postgres: Postgres, database: str) -> None:
+    engine = connect(postgres.dsn(database), "test")
+    try:
+        async with engine.begin() as holder, engine.connect() as waiter:
+            await holder.execute("lock table intake.tally")
+            with pytest.raises(asyncpg.PostgresError) as failed:
+                await waiter.execute("set lock_timeout = '50ms'; lock table intake.tally")
+    finally:
+        await engine.dispose()
+    assert passes(failed.value)
+
+
+def test_other_errors_do_not_pass() -> None:
+    assert [passes(e) for e in (ValueError(), KeyError(), AssertionError(), Exception())] == [False] * 4
+    assert [passes(e) for e in (Again(), ConnectionResetError(), TimeoutError())] == [True] * 3
+
+
+async def test_a_log_never_holds_the_row_that_failed(postgres: Postgres, database: str) -> None:
+    """PostgreSQL quotes it in its message, so the message is not logged."""
+    async with connection(postgres.dsn(database)) as conn:
+        with pytest.raises(asyncpg.PostgresError) as failed:
+            await conn.execute("insert into intake.tally values (:n, null, '', '', 1)", {"n": "李四的号码"})
+        assert "李四的号码" in str(failed.value)
+        record = logging.LogRecord("yiqi", logging.ERROR, "", 0, "batch failed", (), failed._excinfo)
+        line = JsonFormatter("intake").format(record)
+        assert "NotNullViolationError" in line
+        assert "李四" not in line
+
+
+# --- stores ------------------------------------------------------------------------------------------
+
+
+def orders(changes: Sequence[Any]) -> list[list[list[Any]]]:
+    """Every order of the changes, each alone, together, and with a stale repeat at the end."""
+    return [
+        split
+        for order in map(list, itertools.permutations(changes))
+        for split in ([[c] for c in order], [order], [*([c] for c in order), [changes[0]]])
+    ]
+
+
+async def test_published_rows_end_the_same_in_every_order(postgres: Postgres, database: str) -> None:
+    def change(case: UUID, version: int, shown: bool) -> dict[str, Any]:
+        return {
+            "case": case,
+            "version": version,
+            "notice": "n",
+            "form": "F3",
+            "shown": shown,
+            "filed": "2025-03-05T01:30:00Z" if shown else None,
+            "values": {"name": str(version)} if shown else None,
+        }
+
+    changes = [change(A, 4, True), change(A, 5, False), change(A, 6, True), change(B, 2, True)]
+    async with connection(postgres.dsn(database)) as conn:
+        for order in orders(changes):
+            await conn.execute('delete from export."row"')
+            for batch in order:
+                await export.follow(conn, batch)
+            rows = await export.shown(conn, "n", "F3")
+            assert sorted((r.case, r.values["name"]) for r in rows) == [(str(A), "6"), (str(B), "2")], order
+
+
+async def test_a_closed_row_stays_closed_whatever_comes_late(postgres: Postgres, database: str) -> None:
+    published = {"case": A, "version": 5, "notice": "n", "form": "F3", "shown": True}
+    published |= {"filed": "2025-03-05T01:30:00Z", "values": {}}
+    closed = {**published, "version": 6, "shown": False, "filed": None, "values": None}
+    async with connection(postgres.dsn(database)) as conn:
+        for order in ([published, closed], [closed, published]):
+            await conn.execute('delete from export."row"')
+            for change in order:
+                await export.follow(conn, [change])
+            assert await export.shown(conn, "n", "F3") == []
+
+
+def submission(case: UUID) -> dict[str, Any]:
+    return {
+        "notice": "n", "form": "F3", "unit": "u", "filer": "f", "title": "t", "direction": None,
+        "item_kind": "activity", "revision": 1, "digest": A, "state": "open", "version": 0,
+        "tallies": [["x", ""]], "late": False, "package": None, "received": "2025-03-05T01:30:00Z",
+        "case": case, "number": str(case),
+    }  # fmt: skip
+
+
+async def submitted(conn: Connection) -> None:
+    await conn.execute("delete from intake.submission")
+    await intake.accept(conn, [submission(A), submission(B)])
+
+
+async def test_an_item_stops_counting_once_in_every_order(postgres: Postgres, database: str) -> None:
+    changes = [(A, (2, "returned")), (A, (4, "closed")), (B, (3, "published"))]
+    async with connection(postgres.dsn(database)) as conn:
+        for order in orders(changes):
+            await submitted(conn)
+            gone: list[UUID] = []
+            for batch in order:
+                newest: dict[UUID, tuple[int, str]] = {}
+                for case, change in batch:
+                    newest[case] = max(newest.get(case, change), change)
+                gone += [row.case for row in await intake.follow(conn, newest)]
+            rows = await conn.execute("select submission.case, state from intake.submission")
+            assert {row.case: row.state for row in rows} == {A: "closed", B: "published"}, order
+            assert gone == [A], order
+
+
+async def test_two_replicas_that_accept_the_same_item_do_not_both(postgres: Postgres, database: str) -> None:
+    async with connection(postgres.dsn(database)) as conn:
+        await submitted(conn)
+        with pytest.raises(Again):
+            await intake.accept(conn, [submission(A)])
+
+
+async def test_counts_of_replicas_that_add_at_once_add_up(postgres: Postgres, database: str) -> None:
+    url = postgres.dsn(database)
+    keys = [("n", "u", "a", ""), ("n", "u", "b", ""), ("n", "u", "c", "")]
+
+    async def add(order: Sequence[tuple[str, str, str, str]]) -> None:
+        async with connection(url) as conn:
+            await intake.tally(conn, dict.fromkeys(order, 1))
+
+    for _ in range(5):
+        await asyncio.gather(*(add(order) for order in itertools.permutations(keys)))
+    async with connection(url) as conn:
+        assert await intake.tallies(conn, "n", "u") == {"a": 30, "b": 30, "c": 30}
+        await intake.tally(conn, {keys[0]: -31})
+        assert (await intake.tallies(conn, "n", "u"))["a"] == 0
+
+
+async def test_a_correction_waits_until_a_later_version(postgres: Postgres, database: str) -> None:
+    waits = {"case": A, "version": 3, "due": "2025-03-12", "change": {"notice": "n"}}
+    done = {"case": A, "version": 4, "due": None, "change": None}
+    async with connection(postgres.dsn(database)) as conn:
+        for order in ([waits, done], [done, waits], [waits, done, waits]):
+            await conn.execute("delete from notify.correction")
+            for change in order:
+                await notify.correct(conn, [change])
+            assert await notify.corrections(conn) == []
+
+
+async def test_put_writes_what_it_is_given(postgres: Postgres, database: str) -> None:
+    """Through JSON text, so quotes, backslashes, Chinese and null must survive."""
+    strange = "引号\"'\\ \\n\n\t;--%s:x $1 😀"
+    async with connection(postgres.dsn(database)) as conn:
+        await put(
+            conn,
+            "intake.published",
+            [
+                {"form": "F3", "key": strange, "where": strange, "case": None},
+                {"form": "F4", "key": "", "where": "", "case": A},
+            ],
+        )
+        found = await intake.published(conn, [("F3", strange), ("F4", ""), ("F5", strange)])
+        assert {k: (r.where, r.case) for k, r in found.items()} == {
+            ("F3", strange): (strange, None),
+            ("F4", ""): ("", A),
+        }
+
+
+# --- the mail ledger ---------------------------------------------------------------------------------
+
+
+async def test_claims_of_a_dead_worker_are_queued_again_or_unknown(postgres: Postgres, database: str) -> None:
+    """A worker lives as long as its advisory lock; that goes with its connection."""
+    url = postgres.dsn(database)
+    letters = [Owed(str(n), "accepted", "x", "某单位", "a@b.example", {"n": n}) for n in range(3)]
+    async with connection(url) as conn:
+        await notify.owe(conn, [*letters, *letters])
+        await notify.owe(conn, letters)  # owed once
+    worker = await asyncpg.connect(url)
+    await worker.execute("select pg_advisory_lock(77)")
+    async with connection(url) as conn:
+        before, during = await notify.claim(conn, 77), await notify.claim(conn, 77)
+    assert before
+    assert during
+    assert before[0].key != during[0].key
+    async with connection(url) as conn:
+        assert await notify.begin_data(conn, during[0].mail, during[1])
+        assert not await notify.begin_data(conn, before[0].mail, before[1] + 1)
+        assert await notify.orphans(conn) == []  # it lives
+        assert await states(conn) == {"queued": 1, "claimed": 1, "data": 1}
+    await worker.close()
+
+    async def gone() -> bool:
+        async with connection(url) as conn:
+            return await notify.orphans(conn) == [77]
+
+    await eventually(gone, 10, "the lock to be free")
+    async with connection(url) as conn:
+        lost = await notify.recover(conn, await notify.orphans(conn))
+        assert [row.id for row in lost] == [during[0].mail]
+        assert await states(conn) == {"queued": 2, "unknown": 1}
+        # It was not dead after all, and brings the server's answer.
+        assert await notify.settle(conn, during[0].mail, during[1], "sent", None)
+        assert not await notify.settle(conn, during[0].mail, during[1], "failed", None)
+        assert await states(conn) == {"queued": 2, "sent": 1}
+
+
+async def states(conn: Connection) -> dict[str, int]:
+    rows = await conn.execute("select state, count(*) as n from notify.mail group by state")
+    return {row.state: row.n for row in rows}

@@ -1,0 +1,322 @@
+"""A service as a process: it starts only on what it expects, says how it is, and ends by itself when it cannot work."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.js.errors
+import pytest
+from nats.js import JetStreamContext
+
+from services.cli.local import Local
+from shared.contracts import registry
+from shared.notices.directory import unlisted
+from shared.runtime.embedded import Nats, wait_until
+from shared.runtime.settings import Settings
+from shared.runtime.streams import CONSUMERS, IN, OUT, STREAMS, Drift, provision
+
+ROOT = Path(__file__).parents[2]
+NAME = "intake"
+WHO = unlisted("进程测试机构").code
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    """One service, with a watchdog that looks every second."""
+    here = Local(
+        tmp_path_factory.mktemp("service"),
+        sync_always=False,
+        mail=False,
+        extra={"YIQI_WATCHDOG": "1"},
+        services=(NAME,),
+    )
+    here.clock.write_text(str((datetime(2025, 3, 3, 2, 0, tzinfo=UTC) - datetime.now(UTC)).total_seconds()))
+    with here:
+        yield here
+
+
+@pytest.fixture
+def running(local: Local) -> Local:
+    """The service up and ready, whatever the test before did to it."""
+    if local.running[NAME].poll() is not None:
+        local.launch(NAME)
+    local.ready()
+    return local
+
+
+def log(local: Local) -> list[dict[str, Any]]:
+    """What the last process of the service logged: one JSON object a line."""
+    lines = (local.directory / f"{NAME}.log").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def filing(id_: str) -> bytes:
+    contact = "李四 13912345678 li@private.example"
+    event = {
+        "specversion": "1.0",
+        "id": id_,
+        "source": f"urn:cn:gov:gz:{WHO}:oa",
+        "type": registry.SUBMISSION_FILED.ce_type,
+        "time": "2025-03-03T09:00:00+08:00",
+        "data": {
+            "notice": "gz-collection-2025q1",
+            "form": "F3",
+            "filer": {"code": WHO, "kind": "K6", "name": "进程测试机构", "email": "private@private.example"},
+            "values": {
+                "service_domain": "法律服务",
+                "organizer": "某机构",
+                "activity_name": f"讲座{id_}",
+                "activity_time": "2025年6月10日",
+                "venue": "线上",
+                "content": "内容",
+                "participants": "约100人",
+                "contact": contact,
+            },
+        },
+    }
+    return json.dumps(event, ensure_ascii=False).encode()
+
+
+@asynccontextmanager
+async def jetstream(server: Nats) -> AsyncIterator[JetStreamContext]:
+    client = await nats.connect(server.url)
+    try:
+        yield client.jetstream(timeout=5)
+    finally:
+        await client.close()
+
+
+async def publish(local: Local, ids: list[str]) -> None:
+    async with jetstream(local.nats) as js:
+        for id_ in ids:
+            await js.publish(registry.SUBMISSION_FILED.subject(WHO), filing(id_), stream=IN)
+
+
+async def answers(local: Local) -> Counter[str]:
+    """How often each event was answered."""
+    async with jetstream(local.nats) as js:
+        last = (await js.stream_info(OUT)).state.last_seq
+        messages = [json.loads((await js.get_msg(OUT, seq)).data or b"") for seq in range(1, last + 1)]
+    return Counter(m["data"]["accepted"] for m in messages if "accepted" in m["data"])
+
+
+def answered(local: Local, ids: list[str]) -> bool:
+    return set(ids) <= set(asyncio.run(answers(local)))
+
+
+# --- pages -------------------------------------------------------------------------------------------
+
+
+def test_health_and_metrics_answer(running: Local) -> None:
+    asyncio.run(publish(running, ["metrics"]))
+    wait_until(lambda: answered(running, ["metrics"]), 15, "the answer")
+    assert running.page(NAME, "livez") == "ok\n"
+    assert running.page(NAME, "readyz") == "ok\n"
+    metrics = running.page(NAME, "metrics")
+    assert 'yiqi_events_handled_total{event="submission.filed"}' in metrics
+    assert 'yiqi_event_lag_seconds_bucket{consumer="intake-in"' in metrics
+    assert WHO not in metrics
+
+
+def test_without_the_database_it_lives_and_is_not_ready(running: Local) -> None:
+    running.postgres.kill()
+    try:
+        wait_until(lambda: running.page(NAME, "readyz") == "", 15, "not ready")
+        assert running.page(NAME, "livez") == "ok\n"
+        asyncio.run(publish(running, ["away"]))
+    finally:
+        running.postgres.start()
+    wait_until(lambda: running.page(NAME, "readyz") == "ok\n", 15, "ready again")
+    wait_until(lambda: answered(running, ["away"]), 15, "the answer")
+    assert running.running[NAME].poll() is None
+
+
+def test_an_older_schema_is_not_ready(running: Local) -> None:
+    running.postgres.sql("update intake.alembic_version set version_num = '0000'", "yiqi")
+    try:
+        wait_until(lambda: running.page(NAME, "readyz") == "", 5, "not ready")
+    finally:
+        running.postgres.sql("update intake.alembic_version set version_num = '0001'", "yiqi")
+    wait_until(lambda: running.page(NAME, "readyz") == "ok\n", 5, "ready again")
+
+
+# --- ending ------------------------------------------------------------------------------------------
+
+
+def test_sigterm_ends_it_quickly_and_loses_nothing(running: Local) -> None:
+    ids = [f"term-{n}" for n in range(200)]
+    asyncio.run(publish(running, ids[:100]))
+    process = running.running[NAME]
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    asyncio.run(publish(running, ids[100:]))
+    assert process.wait(20) == 0
+    assert time.monotonic() - asked < 15
+    assert log(running)[-1]["message"] == "stopped"
+    running.launch(NAME)
+    running.ready()
+    # Far less than ack_wait: it left nothing behind that the server thinks is being worked on.
+    wait_until(lambda: answered(running, ids), 20, "every answer")
+    counted = asyncio.run(answers(running))
+    assert {id_: counted[id_] for id_ in ids} == dict.fromkeys(ids, 1)
+    rows = running.postgres.sql(
+        "select count(*), max(revision) from intake.submission where title like '讲座term%'", "yiqi"
+    )
+    assert rows.strip() == "200|1"
+
+
+async def _delete(local: Local) -> None:
+    async with jetstream(local.nats) as js:
+        await js.delete_consumer(IN, "intake-in")
+
+
+async def _make(local: Local) -> list[str]:
+    async with jetstream(local.nats) as js:
+        return await provision(js)
+
+
+def start_alone(local: Local) -> tuple[int, str]:
+    """Start the service until it ends by itself."""
+    before = (local.directory / f"{NAME}.log").stat().st_size
+    local.launch(NAME)
+    status = local.running[NAME].wait(30)
+    with (local.directory / f"{NAME}.log").open() as file:
+        file.seek(before)
+        return status, file.read()
+
+
+def test_a_deleted_consumer_ends_it_and_it_comes_back_only_when_provisioned(running: Local) -> None:
+    before = asyncio.run(answers(running))
+    asyncio.run(_delete(running))
+    assert running.running[NAME].wait(30) == 1
+    last = log(running)[-1]
+    assert (last["level"], last["message"], last["consumer"]) == (
+        "CRITICAL",
+        "consumer is gone, exiting",
+        "intake-in",
+    )
+    status, output = start_alone(running)
+    assert status not in (0, -9)
+    assert "consumer intake-in is missing: run `yiqi provision`" in output
+    assert asyncio.run(_make(running)) == ["consumer intake-in"]
+    running.launch(NAME)
+    running.ready()
+    # The new consumer delivers everything from the first message on: the inbox knows it all.
+    asyncio.run(publish(running, ["after"]))
+    wait_until(lambda: answered(running, ["after"]), 30, "the answer")
+    assert asyncio.run(answers(running)) == before + Counter(["after"])
+
+
+async def _change(local: Local, ack_wait: float) -> None:
+    (wanted,) = (c for c in CONSUMERS if c.durable == "intake-in")
+    async with jetstream(local.nats) as js:
+        await js.add_consumer(IN, wanted.config().evolve(ack_wait=ack_wait))
+
+
+def test_a_changed_consumer_is_refused(running: Local) -> None:
+    asyncio.run(_change(running, 5))
+    try:
+        running.running[NAME].send_signal(signal.SIGTERM)
+        running.running[NAME].wait(20)
+        status, output = start_alone(running)
+        assert status not in (0, -9)
+        assert "consumer intake-in: ack_wait: 5.0, should be 60" in output
+        with pytest.raises(Drift, match="ack_wait"):
+            asyncio.run(_make(running))
+    finally:
+        asyncio.run(_change(running, 60))
+
+
+def test_no_log_holds_what_was_filed(running: Local) -> None:
+    text = (running.directory / f"{NAME}.log").read_text()
+    assert len(log(running)) > 5
+    for private in ("13912345678", "li@private.example", "private@private.example", "李四"):
+        assert private not in text
+
+
+# --- provisioning ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def nothing_there(server: Nats) -> AsyncIterator[JetStreamContext]:
+    async with jetstream(server) as js:
+        with suppress(nats.js.errors.NotFoundError):
+            for info in await js.streams_info():
+                await js.delete_stream(str(info.config.name))
+        yield js
+
+
+async def test_check_makes_nothing_and_names_everything_missing(nats_server: Nats) -> None:
+    async with nothing_there(nats_server) as js:
+        with pytest.raises(Drift) as missing:
+            await provision(js, check=True)
+        assert str(missing.value).splitlines() == [
+            *(f"stream {s.name}: missing" for s in STREAMS),
+            *(f"consumer {c.durable}: missing" for c in CONSUMERS),
+            "bucket CATALOGUES: missing",
+        ]
+        assert (await js.account_info()).streams == 0
+        made = await provision(js)
+        assert len(made) == len(STREAMS) + len(CONSUMERS) + 1
+        assert await provision(js) == []
+        assert await provision(js, check=True) == []
+
+
+async def test_provisioning_refuses_what_differs_and_changes_nothing(nats_server: Nats) -> None:
+    async with nothing_there(nats_server) as js:
+        await provision(js)
+        (wanted,) = (s for s in STREAMS if s.name == OUT)
+        await js.update_stream(wanted.evolve(max_bytes=1_000_000_000, duplicate_window=60))
+        with pytest.raises(Drift) as drift:
+            await provision(js)
+        assert str(drift.value).splitlines() == [
+            "stream SME_OUT: max_bytes: 1000000000, should be 2147483648",
+            "stream SME_OUT: duplicate_window: 60.0, should be 7200",
+        ]
+        assert (await js.stream_info(OUT)).config.max_bytes == 1_000_000_000
+
+
+def test_the_command_refuses_with_status_1(running: Local) -> None:
+    command = [sys.executable, "-c", "from services.cli import main; main()", "provision", "--check"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("YIQI_")} | running.environment
+    good = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert good.returncode == 0, good.stderr
+    asyncio.run(_change(running, 5))
+    try:
+        bad = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    finally:
+        asyncio.run(_change(running, 60))
+    assert bad.returncode == 1
+    assert "intake-in: ack_wait: 5.0, should be 60" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("YIQI_SMTP_PORT", "many"), ("YIQI_SMTP_SECURITY", "none"), ("YIQI_BATCH", "")]
+)
+def test_an_ill_typed_setting_ends_the_start(name: str, value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.run", NAME],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, name: value},
+        cwd=ROOT,
+    )
+    assert done.returncode == 1
+    assert name.removeprefix("YIQI_").lower() in done.stderr
+
+
+def test_no_setting_is_read_from_a_file_of_the_working_directory() -> None:
+    """An `.env` lying about would change a service without a trace."""
+    assert Settings.model_config["env_file"] is None
