@@ -102,7 +102,7 @@ def _environment() -> None:
         reuse = "--allow-existing" if (VENV / "lib" / version).is_dir() else "--clear"
         for arguments in (
             ("venv", "--quiet", "--no-project", reuse, "--python", sys.executable, VENV),
-            ("pip", "sync", "--quiet", "--require-hashes", DEV_LOCK),
+            ("pip", "sync", "--compile-bytecode", "--quiet", "--require-hashes", DEV_LOCK),
             ("pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."),
         ):
             if status := _run(UV, *arguments, env=env):

@@ -112,7 +112,7 @@ class Result(list[Any]):
         return self[0][0] if self else None
 
 
-_NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
+_NAMED = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _RETURNS = re.compile(r"^\s*(select|with|show|values)\b|\breturning\b", re.IGNORECASE)
 
 
@@ -196,7 +196,7 @@ async def _as_it_is(driver: Any) -> None:
     return None
 
 
-def connect(url: str, service: str, *, pool: int = 4) -> Database:
+def connect(url: str, service: str, *, pool: int = 8) -> Database:
     return Database(url, service, pool)
 
 

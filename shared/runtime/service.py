@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,7 @@ from shared.runtime import metrics, shim
 from shared.runtime.clock import Clock
 from shared.runtime.database import Database, connect, head, passes
 from shared.runtime.delivery import Delivery, Handler, Raw
-from shared.runtime.publisher import Message, Publisher
+from shared.runtime.publisher import Publisher
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
 
@@ -42,6 +41,9 @@ FROZEN_AFTER = 30.0
 the pull loop spin without yielding, and such a process also ignores SIGTERM."""
 
 STUCK_AFTER = 60.0
+IN_FLIGHT = 2
+"""Batches of one consumer that are worked on at once."""
+
 KEEP_EVERY = 15.0
 """Seconds; a quarter of the consumers' ack_wait."""
 
@@ -155,7 +157,8 @@ class _State:
         self.tasks: list[asyncio.Task[None]] = []
         self.beat = time.monotonic()
         self.progress: dict[str, tuple[int, float]] = {}
-        self.tails: dict[str, asyncio.Task[None]] = {}
+        self.handling: set[asyncio.Task[None]] = set()
+        self.room = {c.durable: asyncio.Semaphore(IN_FLIGHT) for c in service.consumers}
 
     # --- messages ---
 
@@ -173,27 +176,29 @@ class _State:
             title=consumer.durable,
         )
         async def receive(messages: list[Msg]) -> None:
-            try:
-                await self.receive(consumer, messages)
-            except Exception as error:
-                # FastStream would swallow it. Nothing is acknowledged: the server delivers again.
-                log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
-                raise
+            await self.receive(consumer, messages)
 
     async def receive(self, consumer: Consumer, messages: list[Msg]) -> None:
+        """Hand a batch over and fetch the next: while one commits, another is judged. Never more than
+        `IN_FLIGHT`, and to the database they are what two replicas would be."""
+        room = self.room[consumer.durable]
+        await room.acquire()
+        task = asyncio.create_task(self._handle(consumer, messages), name=consumer.durable)
+        self.handling.add(task)
+
+        def done(_: asyncio.Task[None]) -> None:
+            self.handling.discard(task)
+            room.release()
+
+        task.add_done_callback(done)
+        if _State.stopping:
+            await task
+
+    async def _handle(self, consumer: Consumer, messages: list[Msg]) -> None:
+        """Commit, publish, acknowledge, in this order: that is the promise of `delivery.py`."""
         assert self.context
         metrics.BATCH.observe(len(messages))
-        raws = [
-            Raw(
-                m.subject,
-                m.data,
-                m.headers,
-                m.metadata.stream,
-                m.metadata.sequence.stream,
-                m.metadata.timestamp,
-            )
-            for m in messages
-        ]
+        raws = [_raw_of(m) for m in messages]
         told = time.monotonic()
 
         async def keep() -> None:
@@ -204,32 +209,19 @@ class _State:
                 for m in messages:
                     await m.in_progress()
 
-        committing = asyncio.ensure_future(self.context.delivery.commit(consumer.durable, raws, keep))
+        handling = asyncio.ensure_future(self.context.delivery.handle(consumer.durable, raws, keep))
         try:
-            while not (await asyncio.wait({committing}, timeout=KEEP_EVERY))[0]:
+            while not (await asyncio.wait({handling}, timeout=KEEP_EVERY))[0]:
                 await keep()
+            await handling
+            # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
+            for m in messages:
+                await m.ack()
+        except Exception as error:
+            # Nothing is acknowledged: the server delivers again.
+            log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
         finally:
-            committing.cancel()
-        said = await committing
-        # Publishing and acknowledging this batch while the next is fetched and judged: the order of the
-        # promise stays, commit before publish before ack, and there is never more than one such tail.
-        before = self.tails.get(consumer.durable)
-        if before is not None:
-            await before
-        tail = asyncio.create_task(self._finish(consumer, messages, raws, said), name="tail")
-        self.tails[consumer.durable] = tail
-        if _State.stopping:
-            await tail
-
-    async def _finish(
-        self, consumer: Consumer, messages: list[Msg], raws: list[Raw], said: list[Message]
-    ) -> None:
-        assert self.context
-        await self.context.delivery.publish(said)
-        for m in messages:
-            await m.ack()
-        with suppress(nats.errors.TimeoutError):
-            await self.broker.connection.flush(timeout=5)
+            handling.cancel()
         now = time.time()
         lag = metrics.LAG.labels(consumer.durable)
         for raw in raws:
@@ -278,7 +270,7 @@ class _State:
         _State.stopping = True
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, *self.tails.values(), return_exceptions=True)
+        await asyncio.gather(*self.tasks, *self.handling, return_exceptions=True)
 
     async def stopped(self) -> None:
         if self.context:
@@ -374,6 +366,13 @@ class _State:
         if revision != wanted:
             return AsgiResponse(f"schema is {revision}, should be {wanted}\n".encode(), 503)
         return AsgiResponse(b"ok\n", 200)
+
+
+def _raw_of(message: Msg) -> Raw:
+    told = message.metadata
+    return Raw(
+        message.subject, message.data, message.headers, told.stream, told.sequence.stream, told.timestamp
+    )
 
 
 async def _raw(message: NatsMessage) -> Any:

@@ -57,16 +57,19 @@ async def _fetch(self: Any, batch: int = 1, timeout: float | None = 5, heartbeat
     messages: list[Any] = []
     while not self._sub._pending_queue.empty():
         _keep(messages, await self._sub.next_msg(1))
-    await _ask(self, messages, batch, {"no_wait": True}, 5)
+    if not getattr(self, "_empty", False):
+        await _ask(self, messages, batch, {"no_wait": True}, 5)
     if not messages:
         patience = timeout or 5
         await _ask(self, messages, 1, {"expires": int(max(0.1, patience - 0.2) * 1e9)}, patience)
         if messages:
             # What woke us is seldom alone: without this, batches would be of 1, many, 1, many.
             await _ask(self, messages, batch, {"no_wait": True}, 5)
+    # After a partial batch there was nothing more a moment ago: wait for the next, do not ask again at once.
+    self._partial = self._empty = len(messages) < batch
     if not messages:
+        self._partial = False
         raise nats.errors.TimeoutError
-    self._partial = len(messages) < batch
     return messages
 
 
