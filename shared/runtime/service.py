@@ -220,6 +220,7 @@ class _State:
         except Exception as error:
             # Nothing is acknowledged: the server delivers again.
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
+            return  # it had no effect, so it has no lag to speak of
         finally:
             handling.cancel()
         now = time.time()
