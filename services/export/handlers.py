@@ -43,7 +43,7 @@ class Export:
                     "values": data.values if out else None,
                 }
             )
-        await store.follow(tx.conn, rows)
+        store.follow(tx.conn, rows)
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
         for item in items:

@@ -8,12 +8,12 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, MetaData, text
+from sqlalchemy import Column, DateTime, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from services.export.sheet import Row
-from shared.runtime.database import Connection, delivery_tables, put
+from shared.runtime.database import Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="export")
 delivery_tables(METADATA)
@@ -50,13 +50,13 @@ class Catalogue(Table, table=True):
     published_on: date
 
 
-async def follow(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def follow(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Take over published and closed cases, the newest version only."""
     newest: dict[Any, Mapping[str, Any]] = {}
     for row in rows:
         if row["case"] not in newest or newest[row["case"]]["version"] < row["version"]:
             newest[row["case"]] = row
-    await put(
+    put_later(
         conn,
         'export."row"',
         list(newest.values()),
@@ -68,10 +68,7 @@ async def follow(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def shown(conn: Connection, notice: str, form: str) -> list[Row]:
     rows = await conn.execute(
-        text(
-            'select "case", filed, "values" from export."row" '
-            "where notice = :notice and form = :form and shown"
-        ),
+        'select "case", filed, "values" from export."row" where notice = :notice and form = :form and shown',
         {"notice": notice, "form": form},
     )
     return [Row(str(row.case), row.filed, row["values"]) for row in rows]

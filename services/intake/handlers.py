@@ -253,9 +253,9 @@ class Intake:
 
     def _answer(self, tx: Tx, item: Item, filing: Filing, judged: Judged) -> None:
         for finding in judged.findings:
-            metrics.BROKEN.labels(finding.rule, finding.severity).inc()
+            tx.after.append(metrics.BROKEN.labels(finding.rule, finding.severity).inc)
         if judged.hard:
-            metrics.ROWS.labels(judged.form, "refused").inc()
+            tx.after.append(metrics.ROWS.labels(judged.form, "refused").inc)
             why = problem("refused", "不予受理", f"共{len(judged.findings)}处问题", judged.findings)
             tx.refuse(item, why)
             tx.say(
@@ -272,7 +272,7 @@ class Intake:
                 item.key,
             )
             return
-        metrics.ROWS.labels(judged.form, "accepted").inc()
+        tx.after.append(metrics.ROWS.labels(judged.form, "accepted").inc)
         assert judged.case
         tx.answer(
             item,

@@ -6,6 +6,7 @@ How one row is judged is in `parse.py`, what is remembered in `store.py`.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from services.intake import child, parse, store
@@ -129,18 +130,20 @@ class Package:
                     marked=marked.get(read.file.sha256),
                 )
             )
-            metrics.ROWS.labels(form or "none", "accepted").inc(taken)
-            metrics.ROWS.labels(form or "none", "refused").inc(len(read.rows) - taken)
+            tx.after.append(partial(metrics.ROWS.labels(form or "none", "accepted").inc, taken))
+            tx.after.append(
+                partial(metrics.ROWS.labels(form or "none", "refused").inc, len(read.rows) - taken)
+            )
         for ref in self.data.files:
             if content := self.workbooks.get(ref.sha256):
                 await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, content)
         findings = self.findings + [f for j in self.judged for f in parse.placed(j.findings, j.place)]
         for finding in findings:
-            metrics.BROKEN.labels(finding.rule, finding.severity).inc()
+            tx.after.append(metrics.BROKEN.labels(finding.rule, finding.severity).inc)
         refused = len(self.judged) - len(accepted)
         outcome = "refused" if not accepted else "partly" if refused else "accepted"
         late = filing.late and not (accepted and all(j.correction for j in accepted))
-        await store.keep_package(
+        store.keep_package(
             tx.conn,
             {
                 "key": item.key,

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, func, text
+from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from shared.runtime.database import Again, Connection, delivery_tables, put
+from shared.runtime.database import Again, Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="intake")
 delivery_tables(METADATA)
@@ -95,11 +95,9 @@ Index("intake_submission_unit", Submission.__table__.c.notice, Submission.__tabl
 
 async def submissions(conn: Connection, cases: Iterable[UUID]) -> dict[UUID, Any]:
     """The known items among `cases`."""
-    rows = await conn.execute(
-        text(
-            "select submission.case, number, filer, revision, digest, state, tallies from intake.submission "
-            "where submission.case = any(:cases)"
-        ),
+    rows = await conn.read(
+        "select submission.case, number, filer, revision, digest, state, tallies from intake.submission "
+        "where submission.case = any(:cases)",
         {"cases": list(cases)},
     )
     return {row.case: row for row in rows}
@@ -110,11 +108,9 @@ async def published(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[t
     pairs = list(keys)
     if not pairs:
         return {}
-    rows = await conn.execute(
-        text(
-            'select form, key, "where", published.case from intake.published where (form, key) in '
-            "(select * from unnest(cast(:forms as text[]), cast(:keys as text[])))"
-        ),
+    rows = await conn.read(
+        'select form, key, "where", published.case from intake.published where (form, key) in '
+        "(select * from unnest(cast(:forms as text[]), cast(:keys as text[])))",
         {"forms": [f for f, _ in pairs], "keys": [k for _, k in pairs]},
     )
     return {(row.form, row.key): row for row in rows}
@@ -123,16 +119,13 @@ async def published(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[t
 async def accept(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store new items and new revisions. Two replicas that met the same item at once: one starts again."""
     new = [r for r in rows if r["revision"] == 1]
-    if len(await put(conn, "intake.submission", new, "on conflict do nothing returning revision")) < len(new):
-        raise Again("the same item arrived twice at once")
+    put_later(conn, "intake.submission", new, all_new=True)
     for row in rows:
         if row["revision"] > 1:
             changed = await conn.execute(
-                text(
-                    "update intake.submission set revision = :revision, digest = :digest, state = 'open', "
-                    "title = :title, received = cast(cast(:received as text) as timestamptz), late = late or :late "
-                    'where "case" = :case and revision = :revision - 1'
-                ),
+                "update intake.submission set revision = :revision, digest = :digest, state = 'open', "
+                "title = :title, received = cast(cast(:received as text) as timestamptz), late = late or :late "
+                'where "case" = :case and revision = :revision - 1',
                 {k: row[k] for k in ("revision", "digest", "title", "received", "late", "case")},
             )
             if changed.rowcount != 1:
@@ -163,14 +156,12 @@ async def tally(
 async def follow(conn: Connection, changes: Mapping[UUID, tuple[int, str]]) -> Sequence[Any]:
     """Take over `(version, state)` of cases, the newest only; returns the items that stopped counting."""
     rows = await conn.execute(
-        text(
-            "with c as (select * from unnest(cast(:cases as uuid[]), cast(:versions as int[]), "
-            "cast(:states as text[])) as c (id, version, state)), "
-            "old as (select s.case, s.state from intake.submission s join c on s.case = c.id for update of s) "
-            "update intake.submission s set state = c.state, version = c.version from c, old "
-            "where s.case = c.id and old.case = s.case and c.version > s.version "
-            "returning s.case, s.notice, s.unit, s.tallies, s.state, old.state as before"
-        ),
+        "with c as (select * from unnest(cast(:cases as uuid[]), cast(:versions as int[]), "
+        "cast(:states as text[])) as c (id, version, state)), "
+        "old as (select s.case, s.state from intake.submission s join c on s.case = c.id for update of s) "
+        "update intake.submission s set state = c.state, version = c.version from c, old "
+        "where s.case = c.id and old.case = s.case and c.version > s.version "
+        "returning s.case, s.notice, s.unit, s.tallies, s.state, old.state as before",
         {
             "cases": list(changes),
             "versions": [v for v, _ in changes.values()],
@@ -187,29 +178,25 @@ async def publish(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def tallies(conn: Connection, notice: str, unit: str) -> dict[str, int]:
     """What a unit's items count under each name, over all directions."""
-    rows = await conn.execute(
-        text(
-            "select name, sum(used) as used from intake.tally where notice = :notice and unit = :unit group by name"
-        ),
+    rows = await conn.read(
+        "select name, sum(used) as used from intake.tally where notice = :notice and unit = :unit group by name",
         {"notice": notice, "unit": unit},
     )
     return {row.name: int(row.used) for row in rows}
 
 
-async def keep_package(conn: Connection, row: Mapping[str, Any]) -> None:
-    await put(conn, "intake.package", [row])
+def keep_package(conn: Connection, row: Mapping[str, Any]) -> None:
+    put_later(conn, "intake.package", [row])
 
 
 async def has_file(conn: Connection, sha256: str) -> bool:
-    rows = await conn.execute(text("select 1 from intake.file where sha256 = :sha256"), {"sha256": sha256})
+    rows = await conn.read("select 1 from intake.file where sha256 = :sha256", {"sha256": sha256})
     return rows.scalar() is not None
 
 
 async def keep_file(conn: Connection, sha256: str, name: str, role: str, publisher: str, body: bytes) -> None:
     await conn.execute(
-        text(
-            "insert into intake.file (sha256, name, role, publisher, body) "
-            "values (:sha256, :name, :role, :publisher, :body) on conflict do nothing"
-        ),
+        "insert into intake.file (sha256, name, role, publisher, body) "
+        "values (:sha256, :name, :role, :publisher, :body) on conflict do nothing",
         {"sha256": sha256, "name": name, "role": role, "publisher": publisher, "body": body},
     )

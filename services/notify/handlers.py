@@ -11,8 +11,6 @@ from email.headerregistry import Address
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
-
 from services.notify import owed, reminders, smtp, store
 from services.notify.address import BadAddress
 from services.notify.compose import LETTERS, Unwritable, compose
@@ -88,13 +86,13 @@ class Notify:
                 letters += owed.letters_of_package(notice, data, self.directory)
             elif item.type is registry.SUBMISSION_REFUSED:
                 letters += owed.letters_of_refusal(notice, data, self.directory, event=item.event.id)
-        await store.owe(tx.conn, letters)
+        store.owe(tx.conn, letters)
         fresh = facts - self._noted
-        await store.note(tx.conn, sorted(fresh))
-        # Only a saving: losing it on a crash or a rollback costs one statement that finds the row there.
-        self._noted |= fresh
-        await store.correct(tx.conn, list(corrections.values()))
-        self.work.set()
+        store.note(tx.conn, sorted(fresh))
+        # Only a saving: what is noted need not be written again.
+        tx.after.append(lambda: self._noted.update(fresh))
+        store.correct(tx.conn, list(corrections.values()))
+        tx.after.append(self.work.set)
 
     async def remind(self, context: Context) -> None:
         """Every second: enter the reminders that have become due. A rung that is in the ledger stays one."""
@@ -115,7 +113,7 @@ class Notify:
                         for a in self.directory.of_kind(kind)
                         if (a.code, deadline.unless) not in done
                     ]
-                    await store.owe(conn, letters)
+                    store.owe(conn, letters)
                     entered.add(key)
             for row in await store.corrections(conn):
                 rung = reminders.due_now(reminders.correction_rungs(row.due, self.calendar), None, now)
@@ -123,7 +121,7 @@ class Notify:
                     continue
                 change = CaseReturned.model_validate(row.change)
                 notice = self.notices[change.notice].notice
-                await store.owe(conn, [owed.letter_of_correction(notice, change, rung, self.directory)])
+                store.owe(conn, [owed.letter_of_correction(notice, change, rung, self.directory)])
                 entered.add(key)
         # After the commit: a rung that was rolled back must be entered by the next turn.
         self._recalled |= entered
@@ -147,7 +145,7 @@ class Notify:
             final_timeout=settings.smtp_reply_timeout,
         )
         async with context.engine.connect() as alive:
-            await alive.execute(text("select pg_advisory_lock(:worker)"), {"worker": worker})
+            await alive.execute("select pg_advisory_lock(:worker)", {"worker": worker})
             try:
                 while True:
                     self.work.clear()
@@ -157,7 +155,7 @@ class Notify:
                         await asyncio.wait_for(self.work.wait(), 5)
                     except TimeoutError:
                         # Also the moment to notice that the lock went with its connection.
-                        await alive.execute(text("select 1"))
+                        await alive.execute("select 1")
             finally:
                 # Not back to the pool: the lock would live on with it, and what this worker claimed be stuck.
                 alive.end()
@@ -227,7 +225,7 @@ def _tell(
     tx: Tx, mail: UUID, letter: str, to: str, case: UUID | None, state: str, why: str | None, attempt: int
 ) -> None:
     type_, payload = SETTLED[state]
-    metrics.MAILS.labels(letter, state).inc()
+    tx.after.append(metrics.MAILS.labels(letter, state).inc)
     # The attempt is part of the cause: `unknown` may be followed by the answer of a worker thought dead.
     tx.say(type_, to, payload(mail=mail, letter=letter, to=to, case=case, why=why), mail, attempt, state)
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from services.notify.owed import Attached, Owed
-from shared.runtime.database import Connection, delivery_tables, put
+from shared.runtime.database import Connection, delivery_tables, put_later
 
 METADATA = MetaData(schema="notify")
 delivery_tables(METADATA)
@@ -74,10 +74,10 @@ Index(
 )
 
 
-async def owe(conn: Connection, letters: Iterable[Owed]) -> None:
+def owe(conn: Connection, letters: Iterable[Owed]) -> None:
     """Enter letters into the ledger; one that is there already stays as it is. Without an address a mail
     fails at once, with its reason, where an operator sees it: silence would be worse."""
-    await put(
+    put_later(
         conn,
         "notify.mail",
         [
@@ -102,19 +102,19 @@ async def owe(conn: Connection, letters: Iterable[Owed]) -> None:
     )
 
 
-async def note(conn: Connection, facts: Iterable[tuple[str, str, str]]) -> None:
-    await put(conn, "notify.fact", [{"notice": n, "unit": u, "fact": f} for n, u, f in facts])
+def note(conn: Connection, facts: Iterable[tuple[str, str, str]]) -> None:
+    put_later(conn, "notify.fact", [{"notice": n, "unit": u, "fact": f} for n, u, f in facts])
 
 
 async def facts(conn: Connection, notice: str) -> set[tuple[str, str]]:
     """(unit, fact) of one round."""
-    rows = await conn.execute(text("select unit, fact from notify.fact where notice = :n"), {"n": notice})
+    rows = await conn.read("select unit, fact from notify.fact where notice = :n", {"n": notice})
     return {(row.unit, row.fact) for row in rows}
 
 
-async def correct(conn: Connection, changes: Sequence[Mapping[str, Any]]) -> None:
+def correct(conn: Connection, changes: Sequence[Mapping[str, Any]]) -> None:
     """Remember returned cases, and by their later versions that they wait no more."""
-    await put(
+    put_later(
         conn,
         "notify.correction",
         changes,
@@ -125,9 +125,7 @@ async def correct(conn: Connection, changes: Sequence[Mapping[str, Any]]) -> Non
 
 async def corrections(conn: Connection) -> Sequence[Any]:
     return (
-        await conn.execute(
-            text('select "case", version, due, change from notify.correction where due is not null')
-        )
+        await conn.read('select "case", version, due, change from notify.correction where due is not null')
     ).all()
 
 
@@ -138,11 +136,9 @@ async def claim(conn: Connection, worker: int) -> tuple[Owed, int] | None:
     """The next mail to send and the number of this attempt, committed by the caller before anything else."""
     row = (
         await conn.execute(
-            text(
-                "update notify.mail set state = 'claimed', worker = :worker, attempt = attempt + 1 "
-                "where id = (select id from notify.mail where state = 'queued' and not_before <= now() "
-                "order by not_before limit 1 for update skip locked) returning *"
-            ),
+            "update notify.mail set state = 'claimed', worker = :worker, attempt = attempt + 1 "
+            "where id = (select id from notify.mail where state = 'queued' and not_before <= now() "
+            "order by not_before limit 1 for update skip locked) returning *",
             {"worker": worker},
         )
     ).one_or_none()
@@ -164,9 +160,7 @@ async def claim(conn: Connection, worker: int) -> tuple[Owed, int] | None:
 async def begin_data(conn: Connection, mail: UUID, attempt: int) -> bool:
     """The last commit before the mail leaves; False when somebody else has taken the claim over."""
     done = await conn.execute(
-        text(
-            "update notify.mail set state = 'data' where id = :id and attempt = :attempt and state = 'claimed'"
-        ),
+        "update notify.mail set state = 'data' where id = :id and attempt = :attempt and state = 'claimed'",
         {"id": mail, "attempt": attempt},
     )
     return bool(done.rowcount == 1)
@@ -175,10 +169,8 @@ async def begin_data(conn: Connection, mail: UUID, attempt: int) -> bool:
 async def settle(conn: Connection, mail: UUID, attempt: int, state: str, why: str | None) -> bool:
     """What became of it. Also a worker that was thought dead may still bring the server's answer."""
     done = await conn.execute(
-        text(
-            "update notify.mail set state = :state, why = :why, settled_at = now(), worker = null "
-            "where id = :id and attempt = :attempt and state in ('claimed', 'data', 'unknown')"
-        ),
+        "update notify.mail set state = :state, why = :why, settled_at = now(), worker = null "
+        "where id = :id and attempt = :attempt and state in ('claimed', 'data', 'unknown')",
         {"id": mail, "attempt": attempt, "state": state, "why": why},
     )
     return bool(done.rowcount == 1)
@@ -187,11 +179,9 @@ async def settle(conn: Connection, mail: UUID, attempt: int, state: str, why: st
 async def postpone(conn: Connection, mail: UUID, attempt: int, why: str, seconds: float) -> None:
     """Nothing was sent: try again later."""
     await conn.execute(
-        text(
-            "update notify.mail set state = 'queued', why = :why, worker = null, "
-            "not_before = now() + make_interval(secs => :seconds) "
-            "where id = :id and attempt = :attempt and state in ('claimed', 'data')"
-        ),
+        "update notify.mail set state = 'queued', why = :why, worker = null, "
+        "not_before = now() + make_interval(secs => :seconds) "
+        "where id = :id and attempt = :attempt and state in ('claimed', 'data')",
         {"id": mail, "attempt": attempt, "why": why, "seconds": seconds},
     )
 
@@ -199,10 +189,8 @@ async def postpone(conn: Connection, mail: UUID, attempt: int, why: str, seconds
 async def orphans(conn: Connection) -> list[int]:
     """Workers that hold claims and whose process is gone: their advisory lock is free to take."""
     rows = await conn.execute(
-        text(
-            "select worker from (select distinct worker from notify.mail where state in ('claimed', 'data')) w "
-            "where worker is not null and pg_try_advisory_xact_lock(worker)"
-        )
+        "select worker from (select distinct worker from notify.mail where state in ('claimed', 'data')) w "
+        "where worker is not null and pg_try_advisory_xact_lock(worker)"
     )
     return [row.worker for row in rows]
 
@@ -212,18 +200,14 @@ async def recover(conn: Connection, workers: Sequence[int]) -> Sequence[Any]:
     if not workers:
         return ()
     await conn.execute(
-        text(
-            "update notify.mail set state = 'queued', worker = null "
-            "where worker = any(:workers) and state = 'claimed'"
-        ),
+        "update notify.mail set state = 'queued', worker = null "
+        "where worker = any(:workers) and state = 'claimed'",
         {"workers": list(workers)},
     )
     rows = await conn.execute(
-        text(
-            "update notify.mail set state = 'unknown', settled_at = now(), why = 'worker died after DATA', "
-            "worker = null where worker = any(:workers) and state = 'data' "
-            'returning id, letter, to_code, "case", attempt'
-        ),
+        "update notify.mail set state = 'unknown', settled_at = now(), why = 'worker died after DATA', "
+        "worker = null where worker = any(:workers) and state = 'data' "
+        'returning id, letter, to_code, "case", attempt',
         {"workers": list(workers)},
     )
     return rows.all()

@@ -71,7 +71,7 @@ class Review:
                 continue
             steps.append(step)
             now[step.case.case] = step.case
-            metrics.DECISIONS.labels(now[step.case.case].stage, step.outcome).inc()
+            tx.after.append(metrics.DECISIONS.labels(now[step.case.case].stage, step.outcome).inc)
             tx.answer(
                 item,
                 registry.EVENT_ACCEPTED,

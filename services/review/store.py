@@ -8,13 +8,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKeyConstraint, MetaData, text
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from services.review.decide import Case, Step
 from shared.contracts.types import Finding, Party
-from shared.runtime.database import Again, Connection, delivery_tables, put
+from shared.runtime.database import Connection, delivery_tables, put_later
 
 METADATA = MetaData(schema="review")
 delivery_tables(METADATA)
@@ -70,14 +70,10 @@ class History(Table, table=True):
     hash: str
 
 
-async def cases(conn: Connection, ids: Iterable[UUID], *, lock: bool = True) -> dict[UUID, Case]:
-    """The cases, locked in one order, so that two replicas deciding the same ones wait and never both."""
-    rows = await conn.execute(
-        text(
-            f'select * from review."case" where "case" = any(:ids) order by "case" {"for update" if lock else ""}'
-        ),
-        {"ids": sorted(set(ids))},
-    )
+async def cases(conn: Connection, ids: Iterable[UUID]) -> dict[UUID, Case]:
+    """The cases as they are. Not locked: of two replicas that decide the same one, the second to write its
+    line of history finds the version taken, and starts again."""
+    rows = await conn.read('select * from review."case" where "case" = any(:ids)', {"ids": list(set(ids))})
     return {row.case: _case(row) for row in rows}
 
 
@@ -99,8 +95,7 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
     """All steps of a batch: the cases as the last step leaves them, and every line of history."""
     last = {step.case.case: step.case for step in steps}
     new = [_row(case) for id_, case in last.items() if id_ not in known]
-    if len(await put(conn, 'review."case"', new, "on conflict do nothing returning version")) < len(new):
-        raise Again("the same case was opened twice at once")
+    put_later(conn, 'review."case"', new, all_new=True)
     moved = [_row(case) for id_, case in last.items() if id_ in known]
     if moved:
         changing = (
@@ -118,24 +113,25 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
             "provisional",
         )
         sets = ", ".join(f'"{c}" = excluded."{c}"' for c in changing)
-        await put(conn, 'review."case"', moved, f'on conflict ("case") do update set {sets}')
+        newer = 'where "case".version < excluded.version'
+        put_later(
+            conn, 'review."case"', moved, f'on conflict ("case") do update set {sets} {newer}', all_new=True
+        )
     previous = await _hashes(conn, [id_ for id_ in last if id_ in known])
     lines = []
     for step in steps:
         line = step.line(previous.get(step.case.case, ""))
         previous[step.case.case] = line["hash"]
         lines.append(line)
-    await put(conn, "review.history", lines, "")
+    put_later(conn, "review.history", lines, all_new=True)
 
 
 async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
     if not ids:
         return {}
-    rows = await conn.execute(
-        text(
-            'select distinct on ("case") "case", hash from review.history where "case" = any(:ids) '
-            'order by "case", version desc'
-        ),
+    rows = await conn.read(
+        'select distinct on ("case") "case", hash from review.history where "case" = any(:ids) '
+        'order by "case", version desc',
         {"ids": list(ids)},
     )
     return {row.case: row.hash for row in rows}

@@ -3,6 +3,7 @@
 What a service stores is not here: that is its `store.py`.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -123,22 +124,76 @@ def _positional(sql: str) -> tuple[str, tuple[str, ...], bool]:
     return _NAMED.sub(lambda m: f"${names.index(m[1]) + 1}", sql), names, bool(_RETURNS.search(sql))
 
 
+@lru_cache(maxsize=512)
+def _together(statements: tuple[str, ...]) -> str:
+    """Many statements as one, which fails as a whole, by a division by zero, when one of them wrote fewer rows
+    than the number that follows its own parameters."""
+    parts, enough, before = [], [], 0
+    for i, sql in enumerate(statements):
+        positional, names, _ = _positional(sql)
+        shifted = re.sub(r"\$(\d+)", lambda m, by=before: f"${int(m[1]) + by}", positional)  # type: ignore[misc]
+        before += len(names) + 1
+        parts.append(f"p{i} as ({shifted} returning 1)")
+        enough.append(f"(select count(*) from p{i}) >= ${before}")
+    return f"with {', '.join(parts)} select 1 / cast({' and '.join(enough)} as int)"
+
+
 class Connection:
     """asyncpg with named parameters. SQLAlchemy declares the tables and runs the migrations; its asyncio
-    execution cost three times the CPU of a small transaction (`tests/bench`), and latency with it."""
+    execution cost three times the CPU of a small transaction (`tests/bench`), and latency with it.
 
-    def __init__(self, driver: Any) -> None:
+    A transaction begins with the first `execute`. One that only reads and then writes `later` needs none:
+    its writes are a single statement, which holds by itself.
+    """
+
+    def __init__(self, driver: Any, *, begins: bool) -> None:
         self.driver = driver
+        self._begins = begins
+        self._transaction: Any = None
+        self._later: list[tuple[str, Mapping[str, Any], int]] = []
 
-    async def execute(self, statement: object, values: Mapping[str, Any] | None = None) -> Result:
-        sql, names, returns = _positional(str(statement))
+    async def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> Result:
+        if self._begins and self._transaction is None:
+            self._transaction = self.driver.transaction()
+            await self._transaction.start()
+        return await self.read(sql, values)
+
+    async def read(self, sql: str, values: Mapping[str, Any] | None = None) -> Result:
+        """A statement that need not be in the transaction: what is written because of it is checked again when
+        it is written."""
+        positional, names, returns = _positional(sql)
         arguments = [(values or {})[name] for name in names]
         if returns:
-            return Result(await self.driver.fetch(sql, *arguments))
+            return Result(await self.driver.fetch(positional, *arguments))
         result = Result()
-        done = (await self.driver.execute(sql, *arguments)).rsplit(" ", 1)[-1]
+        done = (await self.driver.execute(positional, *arguments)).rsplit(" ", 1)[-1]
         result.rowcount = int(done) if done.isdigit() else 0  # SET and LOCK TABLE count nothing
         return result
+
+    def later(self, sql: str, values: Mapping[str, Any], at_least: int = 0) -> None:
+        """A statement whose rows nobody reads before the commit: all of them travel as one at the end of the
+        transaction. `Again` when it writes fewer rows than `at_least`."""
+        self._later.append((sql, values, at_least))
+
+    async def commit(self) -> None:
+        """Write what waits, and commit."""
+        later, self._later = self._later, []
+        if later:
+            arguments: list[Any] = []
+            for sql, values, at_least in later:
+                arguments += [values[name] for name in _positional(sql)[1]]
+                arguments.append(at_least)
+            try:
+                await self.driver.fetch(_together(tuple(sql for sql, _, _ in later)), *arguments)
+            except asyncpg.DivisionByZeroError:
+                raise Again("what was to be written has been written by another") from None
+        if self._transaction is not None:
+            await self._transaction.commit()
+            self._transaction = None
+
+    async def rollback(self) -> None:
+        if self._transaction is not None and not self.driver.is_closed():
+            await self._transaction.rollback()
 
     def end(self) -> None:
         """Close it at once, with every lock that it holds."""
@@ -146,58 +201,72 @@ class Connection:
 
 
 class Database:
-    """A pool for one service, made when first used. Whatever leaves a transaction open closes it."""
+    """The connections of one service, made when first needed and kept. asyncpg's own pool answers for every
+    way in which a connection can be handed over; its proxies cost a third of a short transaction."""
 
-    def __init__(self, url: str, service: str, pool: int) -> None:
-        self._url, self._service, self._size = url, service, pool
-        self._pool: Any = None
+    def __init__(self, url: str, service: str, most: int) -> None:
+        self._url, self._service = url, service
+        self._open: set[Any] = set()
+        self._idle: list[Any] = []
+        self._room = asyncio.Semaphore(most)
 
-    async def _acquire(self) -> Any:
-        if self._pool is None:
-            self._pool = asyncpg.create_pool(
-                self._url,
-                min_size=0,
-                max_size=self._size,
-                timeout=5,
-                command_timeout=60,
-                record_class=Row,
-                server_settings={"application_name": f"yiqi-{self._service}"},
-                init=_codecs,
-                # The pool's own reset is a round trip after every transaction, to undo what nobody here does.
-                reset=_as_it_is,
-            )
-            await self._pool
-        return self._pool.acquire()
+    @asynccontextmanager
+    async def _driver(self) -> AsyncIterator[Any]:
+        """A connection for one user at a time; one that is left in a transaction is not used again."""
+        async with self._room:
+            driver = self._idle.pop() if self._idle else None
+            if driver is None or driver.is_closed():
+                driver = await self._connect()
+            try:
+                yield driver
+            finally:
+                if not driver.is_closed():
+                    if driver.is_in_transaction():
+                        driver.terminate()
+                    else:
+                        self._idle.append(driver)
+
+    async def _connect(self) -> Any:
+        driver = await asyncpg.connect(
+            self._url,
+            timeout=5,
+            command_timeout=60,
+            record_class=Row,
+            server_settings={"application_name": f"yiqi-{self._service}"},
+        )
+        self._open.add(driver)
+        driver.add_termination_listener(self._open.discard)
+        for name in ("json", "jsonb"):
+            await driver.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
+        return driver
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
         """A connection on which every statement stands alone."""
-        async with await self._acquire() as driver:
-            yield Connection(driver)
+        async with self._driver() as driver:
+            yield Connection(driver, begins=False)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Connection]:
         """A transaction: committed at the end, rolled back by whatever is raised."""
-        async with await self._acquire() as driver, driver.transaction():
-            yield Connection(driver)
+        async with self._driver() as driver:
+            conn = Connection(driver, begins=True)
+            try:
+                yield conn
+                await conn.commit()
+            except BaseException:
+                await conn.rollback()
+                raise
 
     async def dispose(self) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool = None
+        """End every connection, also one that is in use."""
+        for driver in list(self._open):
+            driver.terminate()
 
 
-async def _codecs(driver: Any) -> None:
-    for name in ("json", "jsonb"):
-        await driver.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
-
-
-async def _as_it_is(driver: Any) -> None:
-    return None
-
-
-def connect(url: str, service: str, *, pool: int = 8) -> Database:
-    return Database(url, service, pool)
+def connect(url: str, service: str, *, most: int = 8) -> Database:
+    """Opens nothing yet; at most `most` connections at a time."""
+    return Database(url, service, most)
 
 
 class Again(Exception):
@@ -224,10 +293,26 @@ async def put(
     The rows travel as one JSON text, so a statement has one parameter however many columns there are.
     Values are JSON types or what `str()` makes PostgreSQL read (dates, UUIDs, Decimals).
     """
-    if not rows:
-        return ()
+    return await conn.execute(*_insertion(table, rows, then)) if rows else ()
+
+
+def put_later(
+    conn: Connection,
+    table: str,
+    rows: Sequence[Mapping[str, Any]],
+    then: str = "on conflict do nothing",
+    *,
+    all_new: bool = False,
+) -> None:
+    """`put` at the end of the transaction, in one round trip with whatever else waits for it; with `all_new`,
+    `Again` when another has written one of the rows."""
+    if rows:
+        conn.later(*_insertion(table, rows, then), at_least=len(rows) if all_new else 0)
+
+
+def _insertion(table: str, rows: Sequence[Mapping[str, Any]], then: str) -> tuple[str, dict[str, Any]]:
     columns = ", ".join(f'"{c}"' for c in rows[0])
-    return await conn.execute(
+    return (
         f"insert into {table} ({columns}) select {columns} "
         f"from json_populate_recordset(null::{table}, cast(:rows as json)) {then}",
         {"rows": to_json(list(rows)).decode()},

@@ -23,7 +23,6 @@ from uuid import UUID
 import nats.errors
 import nats.js.errors
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import text
 
 from shared.contracts import registry
 from shared.contracts.envelope import (
@@ -39,7 +38,7 @@ from shared.contracts.submission import EventRejected, Rejected
 from shared.contracts.types import Finding
 from shared.runtime import metrics
 from shared.runtime.clock import Clock
-from shared.runtime.database import Connection, Database, passes
+from shared.runtime.database import Again, Connection, Database, passes
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.streams import STREAM_OF
 
@@ -76,6 +75,8 @@ class Raw:
     stream: str
     seq: int
     at: datetime
+    again: bool = False
+    """Delivered before: it may have had its effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,9 @@ class Tx:
     now: datetime
     said: list[Message] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
+    after: list[Callable[[], object]] = field(default_factory=list)
+    """What to do once it is committed, and only then: counting, remembering. An attempt that is rolled back
+    is followed by another."""
 
     def say(
         self,
@@ -200,7 +204,7 @@ class Tx:
     def refuse(self, item: Item, why: Problem) -> None:
         """The event is well formed and may not be followed: tell its publisher exactly why."""
         self.answer(item, EVENT_REJECTED, _rejection(why, item.raw, item.event.id, item.event.type))
-        metrics.REFUSED.labels(item.type.name).inc()
+        self.after.append(metrics.REFUSED.labels(item.type.name).inc)
 
 
 def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> EventRejected:
@@ -211,11 +215,6 @@ def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> Ev
 
 
 Handler = Callable[[Tx, Sequence[Item]], Awaitable[None]]
-Keep = Callable[[], Awaitable[None]]
-
-
-async def _nothing() -> None:
-    return None
 
 
 class Delivery:
@@ -237,15 +236,14 @@ class Delivery:
         self._done: list[UUID] = []
         self._rows = f"{service}.outbox"
 
-    async def handle(self, consumer: str, raws: Sequence[Raw], keep: Keep = _nothing) -> None:
+    async def handle(self, consumer: str, raws: Sequence[Raw]) -> None:
         """`commit`, then publish what was said (or leave it to the sweeper); raises only when cancelled."""
-        await self.publish(await self.commit(consumer, raws, keep))
+        await self.publish(await self.commit(consumer, raws))
 
-    async def commit(self, consumer: str, raws: Sequence[Raw], keep: Keep = _nothing) -> list[Message]:
+    async def commit(self, consumer: str, raws: Sequence[Raw]) -> list[Message]:
         """Give every message its effect, or a dead row; returns what must now be published.
 
-        While the database is away the batch is held: `keep` is called to tell the server that work goes
-        on, so an outage spends no deliveries.
+        While the database is away the batch is held; `service.py` tells the server that work goes on.
         """
         heard, handler = self.handlers[consumer]
         offset = self.clock.offset
@@ -253,17 +251,17 @@ class Delivery:
         items = [d for d in decoded if isinstance(d, Item)]
         dead = [d for d in decoded if isinstance(d, Dead)]
         try:
-            said = await self._hold(lambda: self._transact(handler, items, dead), keep)
+            said = await self._hold(lambda: self._transact(handler, items, dead))
         except Exception as error:
             log.exception("batch failed", extra={"consumer": consumer, "messages": len(raws)}, exc_info=error)
             said = []
             for item in items:
                 # One poisonous event must not take its neighbours along: each gets a transaction of its own.
-                said += await self._hold(lambda one=item: self._alone(handler, one), keep)  # type: ignore[misc]
-            said += await self._hold(lambda: self._transact(handler, [], dead), keep)
+                said += await self._hold(lambda one=item: self._alone(handler, one))  # type: ignore[misc]
+            said += await self._hold(lambda: self._transact(handler, [], dead))
         return said
 
-    async def _hold(self, attempt: Callable[[], Awaitable[list[Message]]], keep: Keep) -> list[Message]:
+    async def _hold(self, attempt: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
         delay = 0.05
         while True:
             try:
@@ -275,7 +273,6 @@ class Delivery:
                 log.warning("holding the batch", extra={"error_type": type(error).__name__})
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5)
-                await keep()
 
     async def _alone(self, handler: Handler, item: Item) -> list[Message]:
         try:
@@ -291,53 +288,69 @@ class Delivery:
             return await self._transact(handler, [], [dead])
 
     async def _transact(self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]) -> list[Message]:
+        """Nearly every event is new: the inbox is only written, with everything else, and what was in it makes
+        the attempt fail. Then, and for what was delivered before, it is read first."""
+        known = await self._known(items) if any(item.raw.again for item in items) else {}
+        try:
+            return await self._attempt(handler, items, dead, known)
+        except Again:
+            return await self._attempt(handler, items, dead, await self._known(items))
+
+    async def _attempt(
+        self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead], known: Mapping[UUID, UUID]
+    ) -> list[Message]:
         async with self._begin() as conn:
             tx = Tx(conn, self.clock.now(), dead=list(dead))
-            fresh = await self._remember(tx, items) if items else []
-            if fresh:
+            if fresh := self._fresh(tx, items, known):
+                self._remember(conn, fresh)
                 await handler(tx, fresh)
-            await self._bury(tx)
-            await self._owe(conn, tx.said)
+            self._bury(tx)
+            self._owe(conn, tx.said)
+        for step in tx.after:
+            step()
         for item in fresh:
             metrics.HANDLED.labels(item.type.name).inc()
         return tx.said
 
-    async def _remember(self, tx: Tx, items: Sequence[Item]) -> list[Item]:
-        """The inbox: keeps the first of every identity; a known id with another body is an error."""
-        first: dict[UUID, Item] = {}
-        again = [item for item in items if first.setdefault(item.key, item) is not item]
-        rows = await tx.conn.execute(
-            text(
-                f"insert into {self.service}.inbox (key, digest) "
-                "select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[])) "
-                "on conflict do nothing returning key"
-            ),
-            {"keys": list(first), "digests": [i.digest for i in first.values()]},
-        )
-        new = {row.key for row in rows}
-        again += [item for key, item in first.items() if key not in new]
-        if again:
-            known: dict[UUID, UUID] = {
-                row.key: row.digest
-                for row in await tx.conn.execute(
-                    text(f"select key, digest from {self.service}.inbox where key = any(:keys)"),
-                    {"keys": [i.key for i in again]},
-                )
-            }
-            for item in again:
-                metrics.DUPLICATES.labels(item.type.name).inc()
-                if known[item.key] != item.digest:
-                    why = problem("conflict", "同一 id 的事件内容不同", "请为新的内容使用新的 id", status=409)
-                    tx.dead.append(
-                        Dead(item.raw, "conflict", "same id, other body", why, item.event.id, item.event.type)
-                    )
-        return [item for key, item in first.items() if key in new]
+    async def _known(self, items: Sequence[Item]) -> dict[UUID, UUID]:
+        """The digests of those that had their effect, by key."""
+        async with self.engine.connect() as conn:
+            rows = await conn.read(
+                f"select key, digest from {self.service}.inbox where key = any(:keys)",
+                {"keys": [item.key for item in items]},
+            )
+        return {row.key: row.digest for row in rows}
 
-    async def _bury(self, tx: Tx) -> None:
+    def _fresh(self, tx: Tx, items: Sequence[Item], known: Mapping[UUID, UUID]) -> list[Item]:
+        """The first of every identity that is new; a known id with another body is an error."""
+        seen, fresh = dict(known), []
+        for item in items:
+            digest = seen.setdefault(item.key, item.digest)
+            if item.key not in known and digest is item.digest:
+                fresh.append(item)
+                continue
+            tx.after.append(metrics.DUPLICATES.labels(item.type.name).inc)
+            if digest != item.digest:
+                why = problem("conflict", "同一 id 的事件内容不同", "请为新的内容使用新的 id", status=409)
+                tx.dead.append(
+                    Dead(item.raw, "conflict", "same id, other body", why, item.event.id, item.event.type)
+                )
+        return fresh
+
+    def _remember(self, conn: Connection, items: Sequence[Item]) -> None:
+        """The inbox: what makes effects happen once."""
+        conn.later(
+            f"insert into {self.service}.inbox (key, digest) "
+            "select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[])) on conflict do nothing",
+            {"keys": [i.key for i in items], "digests": [i.digest for i in items]},
+            at_least=len(items),
+        )
+
+    def _bury(self, tx: Tx) -> None:
         if not tx.dead:
             return
         for d in tx.dead:
-            metrics.DEAD.labels(self.service, d.code).inc()
+            tx.after.append(metrics.DEAD.labels(self.service, d.code).inc)
             token = d.raw.subject.split(".")[3] if d.raw.subject.startswith("sme.in.") else None
             if d.problem is not None and token:
                 # The address of the answer is the subject's token, which the bus has proven; the id of the
@@ -350,16 +363,14 @@ class Delivery:
                     d.raw.seq,
                     d.code,
                 )
-        await tx.conn.execute(
-            text(
-                f"insert into {self.service}.dead (stream, seq, subject, headers, body, received, code, why) "
-                "select * from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
-                "cast(:headers as jsonb[]), cast(:body as bytea[]), cast(:received as timestamptz[]), "
-                "cast(:code as text[]), cast(:why as text[])) as new (stream, seq) "
-                # Delivered again after a crash before the ack: it lies there already.
-                f"where not exists (select 1 from {self.service}.dead as old "
-                "where old.stream = new.stream and old.seq = new.seq and old.state = 'dead')"
-            ),
+        tx.conn.later(
+            f"insert into {self.service}.dead (stream, seq, subject, headers, body, received, code, why) "
+            "select * from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
+            "cast(:headers as jsonb[]), cast(:body as bytea[]), cast(:received as timestamptz[]), "
+            "cast(:code as text[]), cast(:why as text[])) as new (stream, seq) "
+            # Delivered again after a crash before the ack: it lies there already.
+            f"where not exists (select 1 from {self.service}.dead as old "
+            "where old.stream = new.stream and old.seq = new.seq and old.state = 'dead')",
             {
                 "stream": [d.raw.stream for d in tx.dead],
                 "seq": [d.raw.seq for d in tx.dead],
@@ -375,17 +386,15 @@ class Delivery:
             },
         )
 
-    async def _owe(self, conn: Connection, said: Sequence[Message]) -> None:
+    def _owe(self, conn: Connection, said: Sequence[Message]) -> None:
         if not said:
             return
         if any(len(m.body) > MOST_BYTES for m in said):
             raise TooBig(TooBig.__doc__)
-        await conn.execute(
-            text(
-                f"insert into {self._rows} (id, stream, subject, body) select * from unnest("
-                "cast(:id as uuid[]), cast(:stream as text[]), cast(:subject as text[]), cast(:body as text[])) "
-                "on conflict do nothing"
-            ),
+        conn.later(
+            f"insert into {self._rows} (id, stream, subject, body) select * from unnest("
+            "cast(:id as uuid[]), cast(:stream as text[]), cast(:subject as text[]), cast(:body as text[])) "
+            "on conflict do nothing",
             {
                 "id": [m.id for m in said],
                 "stream": [m.stream for m in said],
@@ -400,7 +409,9 @@ class Delivery:
         async with self._begin() as conn:
             tx = Tx(conn, self.clock.now())
             yield tx
-            await self._owe(conn, tx.said)
+            self._owe(conn, tx.said)
+        for step in tx.after:
+            step()
         await self.publish(tx.said)
 
     # --- after the commit ---
@@ -422,7 +433,7 @@ class Delivery:
         try:
             async with self.engine.begin() as conn:
                 if done:
-                    await conn.execute(text(f"delete from {self._rows} where id = any(:ids)"), {"ids": done})
+                    conn.later(f"delete from {self._rows} where id = any(:ids)", {"ids": done})
                 yield conn
         except BaseException:
             self._done = done + self._done
@@ -438,11 +449,9 @@ class Delivery:
                 left = [
                     Message(row.id, row.stream, row.subject, row.body.encode())
                     for row in await conn.execute(
-                        text(
-                            f"select id, stream, subject, body from {self._rows} "
-                            "where at < now() - cast(:after as interval) "
-                            "order by n limit 200 for update skip locked"
-                        ),
+                        f"select id, stream, subject, body from {self._rows} "
+                        "where at < now() - cast(:after as interval) "
+                        "order by n limit 200 for update skip locked",
                         {"after": SWEEP_AFTER},
                     )
                 ]
@@ -451,7 +460,7 @@ class Delivery:
                 # Under the row locks, so that two replicas do not publish the same rows; the lock is short,
                 # because what gets no PubAck within the publisher's patience is left for the next sweep.
                 done = await self.publisher.publish(left)
-                await conn.execute(text(f"delete from {self._rows} where id = any(:ids)"), {"ids": done})
+                await conn.execute(f"delete from {self._rows} where id = any(:ids)", {"ids": done})
                 metrics.SWEPT.inc(len(done))
                 if len(done) < len(left):
                     return
@@ -460,8 +469,8 @@ class Delivery:
         """Give the dead rows that a person marked `replay` their effect, through the same door."""
         async with self.engine.begin() as conn:
             rows = (
-                await conn.execute(
-                    text(f"select * from {self.service}.dead where state = 'replay' order by n limit 100")
+                await conn.read(
+                    f"select * from {self.service}.dead where state = 'replay' order by n limit 100"
                 )
             ).all()
         for row in rows:
@@ -473,5 +482,5 @@ class Delivery:
             # Only now: a crash in between replays it again, which the inbox makes harmless.
             async with self.engine.begin() as conn:
                 await conn.execute(
-                    text(f"update {self.service}.dead set state = 'replayed' where n = :n"), {"n": row.n}
+                    f"update {self.service}.dead set state = 'replayed' where n = :n", {"n": row.n}
                 )

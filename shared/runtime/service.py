@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +25,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import make_asgi_app
-from sqlalchemy import text
 
-from shared.runtime import metrics, shim
+from shared.runtime import metrics, shim, streams
 from shared.runtime.clock import Clock
 from shared.runtime.database import Database, connect, head, passes
 from shared.runtime.delivery import Delivery, Handler, Raw
@@ -42,10 +42,8 @@ the pull loop spin without yielding, and such a process also ignores SIGTERM."""
 
 STUCK_AFTER = 60.0
 IN_FLIGHT = 2
-"""Batches of one consumer that are worked on at once."""
-
-KEEP_EVERY = 15.0
-"""Seconds; a quarter of the consumers' ack_wait."""
+"""Subscriptions of one consumer in a process: while one commits and publishes, the other judges the next
+batch. To the server and to the database they are what two replicas would be."""
 
 
 @dataclass
@@ -97,7 +95,7 @@ class Service:
             logger=None,
         )
         state = _State(self, settings, broker)
-        for consumer in self.consumers:
+        for consumer in self.consumers * IN_FLIGHT:
             state.subscribe(consumer)
         return AsgiFastStream(
             broker,
@@ -157,13 +155,15 @@ class _State:
         self.tasks: list[asyncio.Task[None]] = []
         self.beat = time.monotonic()
         self.progress: dict[str, tuple[int, float]] = {}
-        self.handling: set[asyncio.Task[None]] = set()
-        self.room = {c.durable: asyncio.Semaphore(IN_FLIGHT) for c in service.consumers}
+        self.subscribers: list[Any] = []
+        self.hand: dict[int, list[Msg]] = {}
+        """Batches from their fetch to their acks."""
+        self.held: set[int] = set()
 
     # --- messages ---
 
     def subscribe(self, consumer: Consumer) -> None:
-        @self.broker.subscriber(
+        subscriber = self.broker.subscriber(
             # The consumer exists with its own filters; the subject here only names the subscription.
             consumer.events[0].pattern,
             stream=JStream(consumer.stream, declare=False),
@@ -175,45 +175,24 @@ class _State:
             no_reply=True,
             title=consumer.durable,
         )
+
+        @subscriber
         async def receive(messages: list[Msg]) -> None:
             await self.receive(consumer, messages)
 
+        self.subscribers.append(subscriber)
+
     async def receive(self, consumer: Consumer, messages: list[Msg]) -> None:
-        """Hand a batch over and fetch the next: while one commits, another is judged. Never more than
-        `IN_FLIGHT`, and to the database they are what two replicas would be."""
-        room = self.room[consumer.durable]
-        await room.acquire()
-        task = asyncio.create_task(self._handle(consumer, messages), name=consumer.durable)
-        self.handling.add(task)
-
-        def done(_: asyncio.Task[None]) -> None:
-            self.handling.discard(task)
-            room.release()
-
-        task.add_done_callback(done)
-        if _State.stopping:
-            await task
-
-    async def _handle(self, consumer: Consumer, messages: list[Msg]) -> None:
         """Commit, publish, acknowledge, in this order: that is the promise of `delivery.py`."""
         assert self.context
+        if _State.stopping:
+            await _give_back(messages)
+            return
+        self.hand[id(messages)] = messages
         metrics.BATCH.observe(len(messages))
         raws = [_raw_of(m) for m in messages]
-        told = time.monotonic()
-
-        async def keep() -> None:
-            """Tell the server that work goes on: also a long workbook must not be delivered twice."""
-            nonlocal told
-            if time.monotonic() - told > KEEP_EVERY:
-                told = time.monotonic()
-                for m in messages:
-                    await m.in_progress()
-
-        handling = asyncio.ensure_future(self.context.delivery.handle(consumer.durable, raws, keep))
         try:
-            while not (await asyncio.wait({handling}, timeout=KEEP_EVERY))[0]:
-                await keep()
-            await handling
+            await self.context.delivery.handle(consumer.durable, raws)
             # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
             for m in messages:
                 await m.ack()
@@ -222,11 +201,28 @@ class _State:
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
             return  # it had no effect, so it has no lag to speak of
         finally:
-            handling.cancel()
+            del self.hand[id(messages)]
         now = time.time()
         lag = metrics.LAG.labels(consumer.durable)
         for raw in raws:
             lag.observe(max(0.0, now - raw.at.timestamp()))
+
+    def _in_hand(self) -> Iterator[Msg]:
+        """Every message that the server has given us and that we have not acknowledged."""
+        for messages in self.hand.values():
+            yield from messages
+        for subscriber in self.subscribers:
+            if subscriber.subscription is not None:
+                yield from shim.waiting(subscriber.subscription)
+
+    async def _keep(self) -> None:
+        """Tell the server that work goes on: a long workbook must not be delivered twice, and an outage of
+        the database, for which batches are held, must not spend their deliveries. What is done within a
+        quarter of ack_wait is not told."""
+        held = {id(m): m for m in self._in_hand() if not m.is_acked}
+        for key in held.keys() & self.held:
+            await held[key].in_progress()
+        self.held = set(held)
 
     # --- life ---
 
@@ -258,6 +254,7 @@ class _State:
         context = self.context
         self.tasks = [
             asyncio.create_task(self._every(1.0, self._sweep), name="sweep"),
+            asyncio.create_task(self._every(streams.ACK_WAIT / 4, self._keep), name="keep"),
             asyncio.create_task(self._every(self.settings.watchdog, self._watch), name="watch"),
             *(asyncio.create_task(self._endless(task, context)) for task in self.service.tasks),
         ]
@@ -271,7 +268,10 @@ class _State:
         _State.stopping = True
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, *self.handling, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for subscriber in self.subscribers:
+            with suppress(nats.errors.Error, OSError):  # an outage: they come again after ack_wait
+                await _give_back(await shim.leave(subscriber.subscription))
 
     async def stopped(self) -> None:
         if self.context:
@@ -357,9 +357,7 @@ class _State:
         try:
             await self.context.client.flush(timeout=2)
             async with self.context.engine.connect() as conn:
-                found = await conn.execute(
-                    text(f"select version_num from {self.service.name}.alembic_version")
-                )
+                found = await conn.execute(f"select version_num from {self.service.name}.alembic_version")
                 revision = found.scalar()
         except Exception as error:  # noqa: BLE001 - whatever it is, it makes us not ready
             return AsgiResponse(f"{type(error).__name__}\n".encode(), 503)
@@ -369,10 +367,22 @@ class _State:
         return AsgiResponse(b"ok\n", 200)
 
 
+async def _give_back(messages: Iterable[Msg]) -> None:
+    """To whoever takes over, rather than to nobody until ack_wait; not at once, or we might be the next."""
+    for message in messages:
+        await message.nak(delay=1)
+
+
 def _raw_of(message: Msg) -> Raw:
     told = message.metadata
     return Raw(
-        message.subject, message.data, message.headers, told.stream, told.sequence.stream, told.timestamp
+        message.subject,
+        message.data,
+        message.headers,
+        told.stream,
+        told.sequence.stream,
+        told.timestamp,
+        told.num_delivered > 1,
     )
 
 

@@ -6,6 +6,7 @@ when upstream does (`tests/live/test_shim.py` fails without them).
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import nats.errors
@@ -42,58 +43,88 @@ def _message(self: Client, sid: int, subject: bytes, reply: bytes, data: bytes, 
 
 
 async def _fetch(self: Any, batch: int = 1, timeout: float | None = 5, heartbeat: float | None = None) -> Any:
-    """Whatever there is, at once; if there is nothing, the first that comes within `timeout`.
+    """Whatever has come, at once; if nothing has, the first that comes within `timeout`.
 
     nats-py waits for a full batch until the timeout, and raises a bare asyncio.TimeoutError, which escapes
     FastStream's loop together with the messages collected so far: they come back after ack_wait. FastStream
     asks again until its batch is full, so the call after a partial batch says that there is no more.
 
-    No request outlives its call: messages that the server sent to a busy service would wait in the client
-    with their ack_wait running, and an outage would spend their deliveries.
+    One request of a batch stands at the server, so that a message costs no round trip of its own. What comes
+    while the service is busy waits in the subscription (`waiting`): whoever holds a message must say so
+    before its ack_wait ends.
     """
     if getattr(self, "_partial", False):
         self._partial = False
         raise nats.errors.TimeoutError
-    messages: list[Any] = []
-    while not self._sub._pending_queue.empty():
-        _keep(messages, await self._sub.next_msg(1))
-    if not getattr(self, "_empty", False):
-        await _ask(self, messages, batch, {"no_wait": True}, 5)
+    messages = _take(self, batch)
     if not messages:
-        patience = timeout or 5
-        await _ask(self, messages, 1, {"expires": int(max(0.1, patience - 0.2) * 1e9)}, patience)
-        if messages:
-            # What woke us is seldom alone: without this, batches would be of 1, many, 1, many.
-            await _ask(self, messages, batch, {"no_wait": True}, 5)
-    # After a partial batch there was nothing more a moment ago: wait for the next, do not ask again at once.
-    self._partial = self._empty = len(messages) < batch
+        await _ask(self, batch)
+        try:
+            async with asyncio.timeout(timeout):
+                _count(self, messages, await self._sub._pending_queue.get())
+        except TimeoutError:
+            raise nats.errors.TimeoutError from None
+        messages += _take(self, batch - len(messages))
     if not messages:
-        self._partial = False
+        # The request ended. What is no time-out (no consumer, no leader) would come again at once.
+        await asyncio.sleep(0 if self._ended == "408" else 0.25)
         raise nats.errors.TimeoutError
+    await _ask(self, batch)
+    self._partial = len(messages) < batch
     return messages
 
 
-async def _ask(self: Any, messages: list[Any], most: int, request: dict[str, Any], patience: float) -> None:
-    """One pull request: collect until there are `most`, the server says that there is no more, or silence."""
-    if len(messages) >= most:
+STANDS = 10.0
+"""Seconds of a pull request."""
+MOST_WAITING = 16 << 20
+"""Bytes of a pull request: nats-py drops what is more than 128 MiB in a subscription."""
+
+
+async def _ask(self: Any, batch: int) -> None:
+    """See to it that a request stands for half a batch or more, of messages that are still to come."""
+    now, connection = time.monotonic(), self._nc.stats["reconnects"]
+    if now > getattr(self, "_until", 0) or connection != self._connection:
+        self._standing = 0  # over, or forgotten by a server that we lost
+    wanted = batch - self._standing - self._sub._pending_queue.qsize()
+    if wanted < max(1, batch // 2):
         return
-    request = {"batch": most - len(messages), **request}
+    request = {"batch": wanted, "expires": int(STANDS * 1e9), "max_bytes": MOST_WAITING}
+    self._standing, self._until, self._connection = self._standing + wanted, now + STANDS + 1, connection
     await self._nc.publish(self._nms, json.dumps(request).encode(), self._deliver)
-    while len(messages) < most:
-        try:
-            message = await self._sub.next_msg(patience)
-        except TimeoutError:
-            return
-        if not _keep(messages, message):
-            return
 
 
-def _keep(messages: list[Any], message: Any) -> bool:
-    """Collect a message; False for a status, which ends a request."""
-    if JetStreamContext.is_status_msg(message):
-        return False
-    messages.append(message)
-    return True
+def _take(self: Any, most: int) -> list[Any]:
+    """At most `most` of what has come."""
+    messages: list[Any] = []
+    queue = self._sub._pending_queue
+    while len(messages) < most and not queue.empty():
+        _count(self, messages, queue.get_nowait())
+    return messages
+
+
+def _count(self: Any, messages: list[Any], message: Any) -> None:
+    """A message, or the status that ends a request."""
+    self._sub._pending_queue.task_done()
+    self._sub._pending_size -= len(message.data)
+    status = JetStreamContext.is_status_msg(message)
+    if status:
+        self._standing, self._ended = 0, status
+    else:
+        self._standing = max(0, self._standing - 1)
+        messages.append(message)
+
+
+def waiting(subscription: Any) -> list[Any]:
+    """The messages that have come and that no `fetch` has returned yet."""
+    return [m for m in subscription._sub._pending_queue._queue if not JetStreamContext.is_status_msg(m)]
+
+
+async def leave(subscription: Any) -> list[Any]:
+    """Have nothing more sent to us; returns what has come and no `fetch` has returned. The subscription itself
+    stays, for FastStream to end."""
+    await subscription._nc._send_unsubscribe(subscription._sub._id)
+    await subscription._nc.flush(timeout=5)
+    return _take(subscription, subscription._sub._pending_queue.qsize())
 
 
 def install() -> None:

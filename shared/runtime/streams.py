@@ -22,6 +22,8 @@ from shared.contracts.registry import EVENTS, EventType
 DAY = 24 * 3600.0
 IN, EVT, OUT, FILE, ADVISORY = "SME_IN", "SME_EVT", "SME_OUT", "SME_FILE", "SME_ADVISORY"
 CATALOGUES = "CATALOGUES"
+ACK_WAIT = 60
+"""Seconds after which the server delivers again what it has not heard of."""
 
 STREAM_OF = {"in": IN, "evt": EVT, "out": OUT}
 
@@ -88,7 +90,7 @@ class Consumer:
         return ConsumerConfig(
             durable_name=self.durable,
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=60,
+            ack_wait=ACK_WAIT,
             max_deliver=20,
             max_ack_pending=4000,
             filter_subjects=[e.pattern for e in self.events],

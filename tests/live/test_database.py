@@ -31,11 +31,12 @@ from shared.runtime.database import (
     migrate,
     passes,
     put,
+    put_later,
 )
 from shared.runtime.embedded import Postgres, eventually
 from shared.runtime.logs import JsonFormatter
 
-A, B = UUID(int=1), UUID(int=2)
+A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
 
 
 @asynccontextmanager
@@ -241,7 +242,8 @@ async def test_published_rows_end_the_same_in_every_order(postgres: Postgres, da
         for order in orders(changes):
             await conn.execute('delete from export."row"')
             for batch in order:
-                await export.follow(conn, batch)
+                export.follow(conn, batch)
+                await conn.commit()
             rows = await export.shown(conn, "n", "F3")
             assert sorted((r.case, r.values["name"]) for r in rows) == [(str(A), "6"), (str(B), "2")], order
 
@@ -254,7 +256,8 @@ async def test_a_closed_row_stays_closed_whatever_comes_late(postgres: Postgres,
         for order in ([published, closed], [closed, published]):
             await conn.execute('delete from export."row"')
             for change in order:
-                await export.follow(conn, [change])
+                export.follow(conn, [change])
+                await conn.commit()
             assert await export.shown(conn, "n", "F3") == []
 
 
@@ -270,6 +273,7 @@ def submission(case: UUID) -> dict[str, Any]:
 async def submitted(conn: Connection) -> None:
     await conn.execute("delete from intake.submission")
     await intake.accept(conn, [submission(A), submission(B)])
+    await conn.commit()
 
 
 async def test_an_item_stops_counting_once_in_every_order(postgres: Postgres, database: str) -> None:
@@ -291,8 +295,11 @@ async def test_an_item_stops_counting_once_in_every_order(postgres: Postgres, da
 async def test_two_replicas_that_accept_the_same_item_do_not_both(postgres: Postgres, database: str) -> None:
     async with connection(postgres.dsn(database)) as conn:
         await submitted(conn)
+        await intake.accept(conn, [submission(A), submission(C)])
         with pytest.raises(Again):
-            await intake.accept(conn, [submission(A)])
+            await conn.commit()
+        rows = await conn.read("select submission.case from intake.submission")
+        assert {row.case for row in rows} == {A, B}  # the new one was not written either
 
 
 async def test_counts_of_replicas_that_add_at_once_add_up(postgres: Postgres, database: str) -> None:
@@ -318,7 +325,8 @@ async def test_a_correction_waits_until_a_later_version(postgres: Postgres, data
         for order in ([waits, done], [done, waits], [waits, done, waits]):
             await conn.execute("delete from notify.correction")
             for change in order:
-                await notify.correct(conn, [change])
+                notify.correct(conn, [change])
+                await conn.commit()
             assert await notify.corrections(conn) == []
 
 
@@ -341,6 +349,89 @@ async def test_put_writes_what_it_is_given(postgres: Postgres, database: str) ->
         }
 
 
+async def _keys(url: str) -> list[str]:
+    async with connection(url) as conn:
+        return sorted(row.key for row in await conn.read("select key from intake.published"))
+
+
+def _published(key: str) -> list[dict[str, Any]]:
+    return [{"form": "F3", "key": key, "where": "", "case": None}]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_is_written_later_is_written_whole_or_not_at_all(
+    postgres: Postgres, database: str, begun: bool
+) -> None:
+    """Also without a transaction: it is one statement."""
+    url = postgres.dsn(database)
+    async with connection(url) as conn:
+        if begun:
+            await conn.execute("select 1")
+        for key in ("a", "b"):
+            put_later(conn, "intake.published", _published(key), all_new=True)
+        assert await _keys(url) == []
+    assert await _keys(url) == ["a", "b"]
+
+    async def taken() -> None:
+        async with connection(url) as conn:
+            if begun:
+                await intake.publish(conn, _published("now"))
+            put_later(conn, "intake.published", _published("c"))
+            put_later(conn, "intake.published", _published("a"), all_new=True)
+
+    with pytest.raises(Again):
+        await taken()
+    assert await _keys(url) == ["a", "b"]
+    async with connection(url) as conn:
+        put_later(conn, "intake.published", _published("a"))  # there already, and may be
+    assert await _keys(url) == ["a", "b"]
+
+
+async def test_only_what_must_opens_a_transaction(postgres: Postgres, database: str) -> None:
+    engine = connect(postgres.dsn(database), "test")
+    async with engine.begin() as conn:
+        await conn.read("select 1")
+        assert not conn.driver.is_in_transaction()
+        await conn.execute("select 1")
+        assert conn.driver.is_in_transaction()
+    async with engine.connect() as conn:
+        await conn.execute("select 1")
+        assert not conn.driver.is_in_transaction()
+    await engine.dispose()
+
+
+async def test_a_connection_is_one_user_s_and_comes_back_clean(postgres: Postgres, database: str) -> None:
+    engine = connect(postgres.dsn(database), "test", most=2)
+    async with engine.begin() as one, engine.connect() as two:
+        assert one.driver is not two.driver
+
+        async def another() -> Any:
+            async with engine.connect() as conn:
+                return conn.driver
+
+        third = asyncio.create_task(another())
+        for _ in range(3):
+            await (await asyncpg.connect(postgres.dsn(database))).close()
+        assert not third.done()  # in this time it could have opened its own
+        both = (one.driver, two.driver)
+    assert await third in both
+
+    async def fails() -> None:
+        async with engine.begin() as conn:
+            await intake.publish(conn, _published("gone"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fails()
+    async with engine.connect() as conn:
+        assert not conn.driver.is_in_transaction()
+        assert await conn.read("select key from intake.published") == []
+        conn.end()
+    async with engine.connect() as conn:
+        assert (await conn.read("select 1 as n"))[0].n == 1
+    await engine.dispose()
+
+
 # --- the mail ledger ---------------------------------------------------------------------------------
 
 
@@ -349,8 +440,8 @@ async def test_claims_of_a_dead_worker_are_queued_again_or_unknown(postgres: Pos
     url = postgres.dsn(database)
     letters = [Owed(str(n), "accepted", "x", "某单位", "a@b.example", {"n": n}) for n in range(3)]
     async with connection(url) as conn:
-        await notify.owe(conn, [*letters, *letters])
-        await notify.owe(conn, letters)  # owed once
+        notify.owe(conn, [*letters, *letters])
+        notify.owe(conn, letters)  # owed once
     worker = await asyncpg.connect(url)
     await worker.execute("select pg_advisory_lock(77)")
     async with connection(url) as conn:

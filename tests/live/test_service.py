@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nats.js import JetStreamContext
 from services.cli.local import Local
 from shared.contracts import registry
 from shared.notices.directory import unlisted
+from shared.runtime import streams
 from shared.runtime.embedded import Nats, wait_until
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, IN, OUT, STREAMS, Drift, provision
@@ -243,6 +245,41 @@ def test_no_log_holds_what_was_filed(running: Local) -> None:
     assert len(log(running)) > 5
     for private in ("13912345678", "li@private.example", "private@private.example", "李四"):
         assert private not in text
+
+
+# --- what is held during an outage -------------------------------------------------------------------
+
+
+async def _deliveries(local: Local) -> int:
+    """How many times the server has sent any message to intake."""
+    async with jetstream(local.nats) as js:
+        info = await js.consumer_info(IN, "intake-in")
+    return info.delivered.consumer_seq if info.delivered else 0
+
+
+def _held(local: Local) -> float:
+    found = re.search(r"^yiqi_batches_held_total (\S+)", local.page(NAME, "metrics"), re.MULTILINE)
+    return float(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "control: not told"])
+def test_an_outage_spends_no_deliveries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    """With an ack_wait of 3 s: what is worked on and what waits behind it is told to be in progress."""
+    monkeypatch.setattr(streams, "ACK_WAIT", 3)  # for provisioning, as `hasten` for the service
+    sabotage = {"PYTHONPATH": str(Path(__file__).parent / "sabotage")}
+    sabotage["SABOTAGE"] = "hasten" if told else "hasten,idle"
+    ids = [f"outage-{n}" for n in range(30)]
+    with Local(tmp_path, sync_always=False, mail=False, extra=sabotage, services=(NAME,)) as here:
+        here.ready()
+        here.postgres.kill()
+        asyncio.run(publish(here, ids))
+        # Attempts come after 0.05, 0.1, 0.2 … s: the tenth of two batches more than three ack_waits later.
+        wait_until(lambda: _held(here) >= 20, 60, "a long outage")
+        spent = asyncio.run(_deliveries(here))
+        here.postgres.start()
+        wait_until(lambda: answered(here, ids), 30, "the answers")
+        assert (spent == 30) is told
+        assert asyncio.run(answers(here)) == Counter(ids)
 
 
 # --- provisioning ------------------------------------------------------------------------------------

@@ -8,18 +8,21 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nats
+import nats.errors
 import nats.js.errors
 import pytest
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from shared.runtime.embedded import Nats
+from shared.runtime import shim
+from shared.runtime.embedded import Nats, eventually
 
 Hpub = Callable[[int, bytes, bytes, bytes], None]
 
@@ -191,3 +194,93 @@ def test_without_the_repair_a_batch_that_is_not_full_comes_late_or_is_lost(nats_
     loop together with the messages: they come again after ack_wait."""
     asyncio.run(_streams(nats_server.url, ["BATCHES"]))
     assert run(BATCHES, nats_server.url, "as it comes")["seconds"] > 1.4
+
+
+# --- fetch in one process ----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def reading(server: Nats, stream: str) -> AsyncIterator[tuple[JetStreamContext, Any]]:
+    """A fresh stream, and a subscription of its consumer `reader`."""
+    shim.install()
+    await _streams(server.url, [stream])
+    client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+    try:
+        js = client.jetstream(timeout=5)
+        yield js, await js.pull_subscribe_bind(durable="reader", stream=stream)
+    finally:
+        await client.close()
+
+
+async def collect(subscription: Any, n: int, batch: int = 20) -> list[str]:
+    """The bodies of `n` messages, as FastStream's loop asks for them."""
+    bodies: list[str] = []
+    while len(bodies) < n:
+        with suppress(TimeoutError):
+            for message in await subscription.fetch(batch, timeout=1):
+                bodies.append(message.data.decode())
+                await message.ack()
+    return bodies
+
+
+async def test_one_request_stands_however_often_it_is_asked(nats_server: Nats) -> None:
+    async with reading(nats_server, "STANDING") as (js, subscription):
+        for _ in range(3):
+            with pytest.raises(nats.errors.TimeoutError):
+                await subscription.fetch(20, timeout=0.1)
+        assert (await js.consumer_info("STANDING", "reader")).num_waiting == 1
+
+
+async def test_everything_comes_once_and_in_order_in_batches_of_at_most_what_was_asked(
+    nats_server: Nats,
+) -> None:
+    async with reading(nats_server, "ORDERLY") as (js, subscription):
+        sizes: list[int] = []
+        fetch = subscription.fetch
+
+        async def measured(*arguments: Any, **more: Any) -> Any:
+            messages = await fetch(*arguments, **more)
+            sizes.append(len(messages))
+            # Never more in our hands than this batch and another.
+            assert (await js.consumer_info("ORDERLY", "reader")).num_ack_pending <= 40
+            return messages
+
+        subscription.fetch = measured
+        publishing = asyncio.gather(*(js.publish("orderly.x", str(n).encode()) for n in range(300)))
+        bodies = await collect(subscription, 300)
+        await publishing
+        assert bodies == [((await js.get_msg("ORDERLY", n)).data or b"").decode() for n in range(1, 301)]
+        assert max(sizes) <= 20
+
+
+async def test_a_request_that_died_with_its_connection_is_asked_again(tmp_path: Path) -> None:
+    with Nats(tmp_path / "nats", sync_always=False) as server:
+        async with reading(server, "REBORN") as (js, subscription):
+            with pytest.raises(nats.errors.TimeoutError):
+                await subscription.fetch(20, timeout=0.1)
+            server.kill()
+            server.start()
+            client = subscription._nc
+            await eventually(lambda: client.is_connected and client.stats["reconnects"], 10, "the client")
+            await js.publish("reborn.x", b"after")
+            # Sooner than the request would have ended that the old server forgot.
+            assert await asyncio.wait_for(collect(subscription, 1), shim.STANDS / 2) == ["after"]
+
+
+async def test_who_leaves_gives_back_what_came_and_gets_no_more(nats_server: Nats) -> None:
+    async with reading(nats_server, "LEFT") as (js, subscription):
+        with pytest.raises(nats.errors.TimeoutError):
+            await subscription.fetch(20, timeout=0.1)
+        for n in range(5):
+            await js.publish("left.x", str(n).encode())
+        await eventually(lambda: len(shim.waiting(subscription)) == 5, 5, "what was asked for")
+        left = await shim.leave(subscription)
+        assert [m.data for m in left] == [str(n).encode() for n in range(5)]
+        assert shim.waiting(subscription) == []
+        for message in left:
+            await message.nak()
+        await js.publish("left.x", b"5")
+        other = await js.pull_subscribe_bind(durable="reader", stream="LEFT")
+        assert sorted(await asyncio.wait_for(collect(other, 6), 10)) == ["0", "1", "2", "3", "4", "5"]
+        assert shim.waiting(subscription) == []
+        await subscription.unsubscribe()  # as FastStream does afterwards

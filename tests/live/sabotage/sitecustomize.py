@@ -16,12 +16,16 @@ from typing import Any
 
 def hasten(streams: ModuleType) -> None:
     """What a dead process held comes again after 3 s instead of 60: nothing else, but a test can wait for it."""
-    config = streams.Consumer.config
+    streams.ACK_WAIT = 3  # type: ignore[attr-defined]
 
-    def hastened(consumer: Any) -> Any:
-        return config(consumer).evolve(ack_wait=3)
 
-    streams.Consumer.config = hastened
+def idle(service: ModuleType) -> None:
+    """The server is not told that work goes on."""
+
+    async def idling(state: Any) -> None:
+        pass
+
+    service._State._keep = idling
 
 
 def dawdle(store: ModuleType) -> None:
@@ -40,10 +44,8 @@ def forget(store: ModuleType) -> None:
     recover = store.recover
 
     async def forgetting(conn: Any, workers: Sequence[int]) -> Any:
-        from sqlalchemy import text
-
         await conn.execute(
-            text("update notify.mail set state = 'claimed' where state = 'data' and worker = any(:workers)"),
+            "update notify.mail set state = 'claimed' where state = 'data' and worker = any(:workers)",
             {"workers": list(workers)},
         )
         return await recover(conn, workers)
@@ -53,6 +55,7 @@ def forget(store: ModuleType) -> None:
 
 CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
     "hasten": ("shared.runtime.streams", hasten),
+    "idle": ("shared.runtime.service", idle),
     "dawdle": ("services.notify.store", dawdle),
     "forget": ("services.notify.store", forget),
 }
