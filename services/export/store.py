@@ -59,7 +59,7 @@ def follow(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     put_later(
         conn,
         'export."row"',
-        list(newest.values()),
+        [newest[case] for case in sorted(newest)],  # in one order: replicas wait and never both
         'on conflict ("case") do update set version = excluded.version, shown = excluded.shown, '
         'filed = coalesce(excluded.filed, "row".filed), "values" = coalesce(excluded."values", "row"."values") '
         'where "row".version < excluded.version',

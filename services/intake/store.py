@@ -117,11 +117,19 @@ async def published(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[t
 
 
 async def accept(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store new items and new revisions. Two replicas that met the same item at once: one starts again."""
-    new = [r for r in rows if r["revision"] == 1]
-    put_later(conn, "intake.submission", new, all_new=True)
+    """Store new items and new revisions. Two replicas that met the same item at once: one starts again.
+
+    An item may come for the first time and be filed again in one batch: then it is stored as filed last.
+    """
+    new: dict[UUID, Mapping[str, Any]] = {}
     for row in rows:
-        if row["revision"] > 1:
+        first = new.get(row["case"])
+        if row["revision"] == 1:
+            new[row["case"]] = row
+        elif first:
+            again = {k: row[k] for k in ("revision", "digest", "title", "received")}
+            new[row["case"]] = {**first, **again, "late": first["late"] or row["late"]}
+        else:
             changed = await conn.execute(
                 "update intake.submission set revision = :revision, digest = :digest, state = 'open', "
                 "title = :title, received = cast(cast(:received as text) as timestamptz), late = late or :late "
@@ -130,6 +138,7 @@ async def accept(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
             )
             if changed.rowcount != 1:
                 raise Again("the same item was filed again at once")
+    put_later(conn, "intake.submission", list(new.values()), all_new=True)
 
 
 async def tally(

@@ -91,7 +91,7 @@ class Notify:
         store.note(tx.conn, sorted(fresh))
         # Only a saving: what is noted need not be written again.
         tx.after.append(lambda: self._noted.update(fresh))
-        store.correct(tx.conn, list(corrections.values()))
+        store.correct(tx.conn, [corrections[case] for case in sorted(corrections)])
         tx.after.append(self.work.set)
 
     async def remind(self, context: Context) -> None:
@@ -99,6 +99,7 @@ class Notify:
         now = context.clock.now()
         rung: reminders.Rung | None
         entered: set[str] = set()
+        letters: list[Owed] = []
         async with context.engine.begin() as conn:
             for compiled in self.notices.values():
                 notice = compiled.notice
@@ -107,13 +108,12 @@ class Notify:
                     if rung is None or (key := f"{notice.id}/{deadline.id}/{rung.key}") in self._recalled:
                         continue
                     done = await store.facts(conn, notice.id) if deadline.unless else set()
-                    letters = [
+                    letters += [
                         owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar)
                         for kind in deadline.remind
                         for a in self.directory.of_kind(kind)
                         if (a.code, deadline.unless) not in done
                     ]
-                    store.owe(conn, letters)
                     entered.add(key)
             for row in await store.corrections(conn):
                 rung = reminders.due_now(reminders.correction_rungs(row.due, self.calendar), None, now)
@@ -121,8 +121,9 @@ class Notify:
                     continue
                 change = CaseReturned.model_validate(row.change)
                 notice = self.notices[change.notice].notice
-                store.owe(conn, [owed.letter_of_correction(notice, change, rung, self.directory)])
+                letters.append(owed.letter_of_correction(notice, change, rung, self.directory))
                 entered.add(key)
+            store.owe(conn, letters)
         # After the commit: a rung that was rolled back must be entered by the next turn.
         self._recalled |= entered
         if entered:

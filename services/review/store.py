@@ -96,7 +96,8 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
     last = {step.case.case: step.case for step in steps}
     new = [_row(case) for id_, case in last.items() if id_ not in known]
     put_later(conn, 'review."case"', new, all_new=True)
-    moved = [_row(case) for id_, case in last.items() if id_ in known]
+    # In one order, so that two replicas wait for each other and never both.
+    moved = [_row(case) for id_, case in sorted(last.items()) if id_ in known]
     if moved:
         changing = (
             "stage",

@@ -149,13 +149,14 @@ class Connection:
     def __init__(self, driver: Any, *, begins: bool) -> None:
         self.driver = driver
         self._begins = begins
-        self._transaction: Any = None
+        self._begun = False
         self._later: list[tuple[str, Mapping[str, Any], int]] = []
 
     async def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> Result:
-        if self._begins and self._transaction is None:
-            self._transaction = self.driver.transaction()
-            await self._transaction.start()
+        if self._begins and not self._begun:
+            # Not asyncpg's own transactions: one whose BEGIN timed out would make the next a savepoint of it.
+            await self.driver.execute("begin")
+            self._begun = True
         return await self.read(sql, values)
 
     async def read(self, sql: str, values: Mapping[str, Any] | None = None) -> Result:
@@ -187,13 +188,15 @@ class Connection:
                 await self.driver.fetch(_together(tuple(sql for sql, _, _ in later)), *arguments)
             except asyncpg.DivisionByZeroError:
                 raise Again("what was to be written has been written by another") from None
-        if self._transaction is not None:
-            await self._transaction.commit()
-            self._transaction = None
+        if self._begun:
+            await self.driver.execute("commit")
+            self._begun = False
 
     async def rollback(self) -> None:
-        if self._transaction is not None and not self.driver.is_closed():
-            await self._transaction.rollback()
+        self._later.clear()
+        if self._begun and not self.driver.is_closed():
+            await self.driver.execute("rollback")
+            self._begun = False
 
     def end(self) -> None:
         """Close it at once, with every lock that it holds."""
@@ -204,21 +207,27 @@ class Database:
     """The connections of one service, made when first needed and kept. asyncpg's own pool answers for every
     way in which a connection can be handed over; its proxies cost a third of a short transaction."""
 
-    def __init__(self, url: str, service: str, most: int) -> None:
-        self._url, self._service = url, service
+    def __init__(self, url: str, service: str, most: int, patience: float) -> None:
+        self._url, self._service, self._patience = url, service, patience
         self._open: set[Any] = set()
         self._idle: list[Any] = []
         self._room = asyncio.Semaphore(most)
 
     @asynccontextmanager
     async def _driver(self) -> AsyncIterator[Any]:
-        """A connection for one user at a time; one that is left in a transaction is not used again."""
+        """A connection for one user at a time. After an error of PostgreSQL's own it is as before; after any
+        other (a time limit, a cancellation) nobody knows what still runs on it, so it is not used again."""
         async with self._room:
             driver = self._idle.pop() if self._idle else None
             if driver is None or driver.is_closed():
                 driver = await self._connect()
             try:
                 yield driver
+            except (asyncpg.PostgresError, Again):
+                raise
+            except BaseException:
+                driver.terminate()
+                raise
             finally:
                 if not driver.is_closed():
                     if driver.is_in_transaction():
@@ -230,14 +239,18 @@ class Database:
         driver = await asyncpg.connect(
             self._url,
             timeout=5,
-            command_timeout=60,
+            command_timeout=self._patience,
             record_class=Row,
             server_settings={"application_name": f"yiqi-{self._service}"},
         )
         self._open.add(driver)
         driver.add_termination_listener(self._open.discard)
-        for name in ("json", "jsonb"):
-            await driver.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
+        try:
+            for name in ("json", "jsonb"):
+                await driver.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
+        except BaseException:
+            driver.terminate()
+            raise
         return driver
 
     @asynccontextmanager
@@ -254,7 +267,7 @@ class Database:
             try:
                 yield conn
                 await conn.commit()
-            except BaseException:
+            except (asyncpg.PostgresError, Again):
                 await conn.rollback()
                 raise
 
@@ -264,9 +277,9 @@ class Database:
             driver.terminate()
 
 
-def connect(url: str, service: str, *, most: int = 8) -> Database:
-    """Opens nothing yet; at most `most` connections at a time."""
-    return Database(url, service, most)
+def connect(url: str, service: str, *, most: int = 8, patience: float = 60) -> Database:
+    """Opens nothing yet; at most `most` connections at a time, `patience` seconds for a statement."""
+    return Database(url, service, most, patience)
 
 
 class Again(Exception):

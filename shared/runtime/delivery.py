@@ -52,6 +52,9 @@ MOST_BYTES = 1_000_000
 """Of an event that we say: the streams take 1 MiB with subject and headers. What they do not take would stay
 in the outbox for ever, so it is never put there."""
 
+MOST_AGAIN = 12
+"""Attempts, over about half a minute, after which what meets another every time is a fault and not a race."""
+
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PLAIN = re.compile(r"[!-~]{1,128}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -262,12 +265,13 @@ class Delivery:
         return said
 
     async def _hold(self, attempt: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
-        delay = 0.05
+        delay, met = 0.05, 0
         while True:
             try:
                 return await attempt()
             except Exception as error:
-                if not _outage(error):
+                met += isinstance(error, Again)
+                if not _outage(error) or met >= MOST_AGAIN:
                     raise
                 metrics.HELD.inc()
                 log.warning("holding the batch", extra={"error_type": type(error).__name__})
@@ -278,7 +282,7 @@ class Delivery:
         try:
             return await self._transact(handler, [item], [])
         except Exception as error:
-            if passes(error):
+            if _outage(error) and not isinstance(error, Again):
                 raise
             log.exception(
                 "event failed", extra={"event": item.type.name, "seq": item.raw.seq}, exc_info=error
@@ -338,7 +342,8 @@ class Delivery:
         return fresh
 
     def _remember(self, conn: Connection, items: Sequence[Item]) -> None:
-        """The inbox: what makes effects happen once."""
+        """The inbox: what makes effects happen once. In one order, so that replicas wait and never both."""
+        items = sorted(items, key=lambda item: item.key)
         conn.later(
             f"insert into {self.service}.inbox (key, digest) "
             "select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[])) on conflict do nothing",
@@ -349,7 +354,8 @@ class Delivery:
     def _bury(self, tx: Tx) -> None:
         if not tx.dead:
             return
-        for d in tx.dead:
+        dead = list({(d.raw.stream, d.raw.seq): d for d in tx.dead}.values())
+        for d in dead:
             tx.after.append(metrics.DEAD.labels(self.service, d.code).inc)
             token = d.raw.subject.split(".")[3] if d.raw.subject.startswith("sme.in.") else None
             if d.problem is not None and token:
@@ -372,17 +378,17 @@ class Delivery:
             f"where not exists (select 1 from {self.service}.dead as old "
             "where old.stream = new.stream and old.seq = new.seq and old.state = 'dead')",
             {
-                "stream": [d.raw.stream for d in tx.dead],
-                "seq": [d.raw.seq for d in tx.dead],
-                "subject": [_text(d.raw.subject) for d in tx.dead],
+                "stream": [d.raw.stream for d in dead],
+                "seq": [d.raw.seq for d in dead],
+                "subject": [_text(d.raw.subject) for d in dead],
                 "headers": [
                     json.dumps({_text(name): _text(value) for name, value in (d.raw.headers or {}).items()})
-                    for d in tx.dead
+                    for d in dead
                 ],
-                "body": [d.raw.body for d in tx.dead],
-                "received": [d.raw.at for d in tx.dead],
-                "code": [d.code for d in tx.dead],
-                "why": [d.why for d in tx.dead],
+                "body": [d.raw.body for d in dead],
+                "received": [d.raw.at for d in dead],
+                "code": [d.code for d in dead],
+                "why": [d.why for d in dead],
             },
         )
 
@@ -420,7 +426,8 @@ class Delivery:
         """Publish what was committed; what got its PubAck is forgotten by the next transaction. The rest
         stays in the outbox for the sweeper: publishing again is harmless, the id is the same."""
         if said:
-            self._done += await self.publisher.publish(said)
+            done = await self.publisher.publish(said)  # meanwhile another may have taken the list away
+            self._done += done
 
     @asynccontextmanager
     async def _begin(self, at_least: int = 100) -> AsyncIterator[Connection]:

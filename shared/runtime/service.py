@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
@@ -37,13 +37,9 @@ from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
 log = logging.getLogger("yiqi.service")
 
 FROZEN_AFTER = 30.0
-"""Seconds without a turn of the event loop after which the process ends itself: a closed connection makes
-the pull loop spin without yielding, and such a process also ignores SIGTERM."""
+"""Seconds without a turn of the event loop after which the process ends itself: it would ignore SIGTERM too."""
 
 STUCK_AFTER = 60.0
-IN_FLIGHT = 2
-"""Subscriptions of one consumer in a process: while one commits and publishes, the other judges the next
-batch. To the server and to the database they are what two replicas would be."""
 
 
 @dataclass
@@ -70,7 +66,6 @@ class Service:
     setup: Callable[[Context], Awaitable[None]] | None = None
     tasks: Sequence[Task] = ()
     sweeps: Sequence[Task] = ()
-    _background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
@@ -95,7 +90,7 @@ class Service:
             logger=None,
         )
         state = _State(self, settings, broker)
-        for consumer in self.consumers * IN_FLIGHT:
+        for consumer in self.consumers:
             state.subscribe(consumer)
         return AsgiFastStream(
             broker,
@@ -190,8 +185,8 @@ class _State:
             return
         self.hand[id(messages)] = messages
         metrics.BATCH.observe(len(messages))
-        raws = [_raw_of(m) for m in messages]
         try:
+            raws = [_raw_of(m) for m in messages]
             await self.context.delivery.handle(consumer.durable, raws)
             # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
             for m in messages:
@@ -269,9 +264,11 @@ class _State:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for subscriber in self.subscribers:
-            with suppress(nats.errors.Error, OSError):  # an outage: they come again after ack_wait
-                await _give_back(await shim.leave(subscriber.subscription))
+        if self.context is None:
+            return
+        subscriptions = [s.subscription for s in self.subscribers if s.subscription is not None]
+        with suppress(nats.errors.Error, OSError):  # an outage: they come again after ack_wait
+            await _give_back(await shim.leave(self.context.client, subscriptions))
 
     async def stopped(self) -> None:
         if self.context:

@@ -7,6 +7,7 @@ when upstream does (`tests/live/test_shim.py` fails without them).
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import nats.errors
@@ -66,8 +67,8 @@ async def _fetch(self: Any, batch: int = 1, timeout: float | None = 5, heartbeat
             raise nats.errors.TimeoutError from None
         messages += _take(self, batch - len(messages))
     if not messages:
-        # The request ended. What is no time-out (no consumer, no leader) would come again at once.
-        await asyncio.sleep(0 if self._ended == "408" else 0.25)
+        # A request ended. What neither ran out nor was used up (no consumer, no leader) would end at once again.
+        await asyncio.sleep(0.25 if self._refused else 0)
         raise nats.errors.TimeoutError
     await _ask(self, batch)
     self._partial = len(messages) < batch
@@ -76,20 +77,21 @@ async def _fetch(self: Any, batch: int = 1, timeout: float | None = 5, heartbeat
 
 STANDS = 10.0
 """Seconds of a pull request."""
-MOST_WAITING = 16 << 20
-"""Bytes of a pull request: nats-py drops what is more than 128 MiB in a subscription."""
+MOST_WAITING = 4 << 20
+"""Bytes of a pull request: as much again is in hand, and a process has 100 MB. A message has at most 1 MiB."""
 
 
 async def _ask(self: Any, batch: int) -> None:
-    """See to it that a request stands for half a batch or more, of messages that are still to come."""
-    now, connection = time.monotonic(), self._nc.stats["reconnects"]
-    if now > getattr(self, "_until", 0) or connection != self._connection:
-        self._standing = 0  # over, or forgotten by a server that we lost
-    wanted = batch - self._standing - self._sub._pending_queue.qsize()
-    if wanted < max(1, batch // 2):
+    """See to it that a request stands: never two, and none that would wait in a client without connection."""
+    if not self._nc.is_connected:
         return
-    request = {"batch": wanted, "expires": int(STANDS * 1e9), "max_bytes": MOST_WAITING}
-    self._standing, self._until, self._connection = self._standing + wanted, now + STANDS + 1, connection
+    now, connection = time.monotonic(), self._nc.stats["reconnects"]
+    # Past its time its status was lost; over another connection it was forgotten with the old one.
+    stands = now < getattr(self, "_until", 0) and connection == self._connection
+    if stands and self._standing > 0:
+        return
+    request = {"batch": batch, "expires": int(STANDS * 1e9), "max_bytes": MOST_WAITING}
+    self._standing, self._until, self._connection = batch, now + STANDS + 1, connection
     await self._nc.publish(self._nms, json.dumps(request).encode(), self._deliver)
 
 
@@ -103,12 +105,14 @@ def _take(self: Any, most: int) -> list[Any]:
 
 
 def _count(self: Any, messages: list[Any], message: Any) -> None:
-    """A message, or the status that ends a request."""
+    """A message, or the status that ends a request: it may be the one before, so it takes along only what that
+    one had left."""
     self._sub._pending_queue.task_done()
     self._sub._pending_size -= len(message.data)
-    status = JetStreamContext.is_status_msg(message)
-    if status:
-        self._standing, self._ended = 0, status
+    if JetStreamContext.is_status_msg(message):
+        left = message.headers.get("Nats-Pending-Messages")
+        self._refused = left is None
+        self._standing = max(0, self._standing - int(left)) if left else 0
     else:
         self._standing = max(0, self._standing - 1)
         messages.append(message)
@@ -119,12 +123,13 @@ def waiting(subscription: Any) -> list[Any]:
     return [m for m in subscription._sub._pending_queue._queue if not JetStreamContext.is_status_msg(m)]
 
 
-async def leave(subscription: Any) -> list[Any]:
-    """Have nothing more sent to us; returns what has come and no `fetch` has returned. The subscription itself
-    stays, for FastStream to end."""
-    await subscription._nc._send_unsubscribe(subscription._sub._id)
-    await subscription._nc.flush(timeout=5)
-    return _take(subscription, subscription._sub._pending_queue.qsize())
+async def leave(client: Client, subscriptions: Sequence[Any]) -> list[Any]:
+    """Have nothing more sent to us; returns what has come and no `fetch` has returned. The subscriptions
+    themselves stay, for FastStream to end."""
+    for subscription in subscriptions:
+        await client._send_unsubscribe(subscription._sub._id)
+    await client.flush(timeout=5)
+    return [m for s in subscriptions for m in _take(s, s._sub._pending_queue.qsize())]
 
 
 def install() -> None:

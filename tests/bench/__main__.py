@@ -32,7 +32,7 @@ from tests.bench.lab import (
     install_taskiq,
 )
 
-console = Console(width=130)
+console = Console(width=140)
 WAITING = "Runner.run (asyncio/runners.py)"
 PROGRAMS = {p.name: p for p in (YIQI, BY_HAND, PEER)}
 

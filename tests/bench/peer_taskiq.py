@@ -21,7 +21,7 @@ broker = PullBasedJetStreamBroker(
     stream_name="TASKIQ",
     durable="taskiq",
     # No timeout: with one, nats-py's bare TimeoutError ends the worker (guide §3.1) and the peer looks slow.
-    pull_consume_batch=1,
+    pull_consume_batch=8,
 )
 pools: list[Any] = []
 

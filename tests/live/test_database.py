@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -430,6 +432,48 @@ async def test_a_connection_is_one_user_s_and_comes_back_clean(postgres: Postgre
     async with engine.connect() as conn:
         assert (await conn.read("select 1 as n"))[0].n == 1
     await engine.dispose()
+
+
+async def test_a_database_that_stalls_gives_no_connection_back_with_work_on_it(
+    postgres: Postgres, database: str
+) -> None:
+    """A statement that ran into its time limit may still be done, under whoever has the connection next."""
+    url = postgres.dsn(database)
+    engine = connect(url, "test", patience=0.3)
+    async with engine.connect() as conn:
+        pid = (await conn.read("select pg_backend_pid() as pid"))[0].pid
+
+    async def stalls() -> None:
+        async with engine.begin() as conn:
+            await conn.execute("select 1")
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError) as met:
+            await stalls()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert passes(met.value)
+    async with engine.begin() as conn:
+        put_later(conn, "intake.published", _published("after"))
+    async with engine.begin() as conn:
+        await intake.publish(conn, _published("then"))
+    assert await _keys(url) == ["after", "then"]
+    await engine.dispose()
+
+
+async def test_an_item_that_is_filed_again_in_its_first_batch_is_stored_as_filed_last(
+    postgres: Postgres, database: str
+) -> None:
+    async with connection(postgres.dsn(database)) as conn:
+        again = {**submission(A), "revision": 2, "digest": B, "title": "t2", "late": True}
+        once_more = {**again, "revision": 3, "title": "t3", "late": False}
+        await intake.accept(conn, [submission(A), submission(B), again])
+        await conn.commit()
+        await intake.accept(conn, [once_more])
+        await conn.commit()
+        rows = await conn.read("select submission.case, revision, title, late from intake.submission")
+        assert {tuple(row) for row in rows} == {(A, 3, "t3", True), (B, 1, "t", False)}
 
 
 # --- the mail ledger ---------------------------------------------------------------------------------

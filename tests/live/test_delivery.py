@@ -27,6 +27,7 @@ from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from services.intake.handlers import Intake
 from services.notify.handlers import Notify
 from shared.contracts import registry
 from shared.contracts.envelope import YIQI
@@ -34,12 +35,15 @@ from shared.contracts.mail import MailSent
 from shared.contracts.submission import EventAccepted
 from shared.notices.directory import Directory
 from shared.notices.load import load_all
+from shared.runtime import delivery as delivery_module
 from shared.runtime import shim
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, connect, delivery_tables
 from shared.runtime.delivery import Delivery, Handler, Item, Raw, Tx
 from shared.runtime.embedded import Nats, Postgres, eventually
 from shared.runtime.publisher import Message, Publisher
+from shared.runtime.service import Context
+from shared.runtime.settings import Settings
 from shared.runtime.streams import CATALOGUES, EVT, IN, OUT, STREAMS, provision
 
 CASE = "0b6a7c1e-2f4d-5a89-9c3e-7d1f60a2b845"
@@ -513,6 +517,55 @@ async def test_what_follows_a_commit_is_done_once_however_often_it_was_tried(
         assert attempts == 4
         assert counted == ["a", "b"]
         assert await world.effects() == ["a", "b"]
+
+
+async def test_what_meets_another_every_time_is_a_fault(
+    nats_server: Nats, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one event that does is dead, its neighbours are not held for ever."""
+    monkeypatch.setattr(delivery_module, "MOST_AGAIN", 3)
+    async with fresh(nats_server, postgres, database) as world:
+
+        async def never(tx: Tx, items: Sequence[Item]) -> None:
+            await effect(tx, items)
+            if any(item.event.id == "b" for item in items):
+                raise Again
+
+        delivery = await world.delivery(never)
+        await delivery.handle("probe-in", [raw(wire("a"), 1), raw(wire("b"), 2), raw(wire("c"), 3)])
+        assert await world.effects() == ["a", "c"]
+        assert await world.dead() == [(2, "internal", "dead")]
+
+
+async def test_intake_takes_an_item_and_its_correction_in_one_batch(
+    nats_server: Nats, postgres: Postgres, database: str
+) -> None:
+    async with fresh(nats_server, postgres, database) as world:
+        intake = Intake()
+        intake.notices, intake.directory = load_all(None), Directory.load()
+        filed = registry.SUBMISSION_FILED
+        example = json.loads((EXAMPLES / f"{filed.ce_type}.json").read_bytes())
+        publisher = Publisher(world.client)
+        await publisher.start()
+        intake.context = Context(Settings(), world.engine, Clock(), None, world.client, world.js)  # type: ignore[arg-type]  # no files are fetched
+        delivery = Delivery(
+            "intake", world.engine, publisher, Clock(), {"in": ({filed.name: filed}, intake.on_in)}
+        )
+        token = example["source"].split(":")[4]
+        text = "content"
+        example["data"]["files"] = []
+        bodies = []
+        for n in (1, 2):
+            values = {**example["data"]["values"], text: example["data"]["values"][text] + f"（第{n}稿）"}
+            document = {**example, "id": f"draft-{n}", "data": {**example["data"], "values": values}}
+            bodies.append(json.dumps(document, ensure_ascii=False).encode())
+        received = datetime(2025, 2, 25, tzinfo=UTC)
+        raws = [Raw(filed.subject(token), b, None, IN, n, received) for n, b in enumerate(bodies, 1)]
+        await delivery.handle("in", raws)
+        assert await world.rows("select revision from intake.submission") == [(2,)]
+        accepted = [e["data"] for e in await world.stream(EVT)]
+        assert [a["revision"] for a in accepted] == [1, 2]
+        assert accepted[1]["values"][text].endswith("（第2稿）")
 
 
 async def test_notify_remembers_only_what_was_committed(

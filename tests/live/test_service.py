@@ -273,8 +273,8 @@ def test_an_outage_spends_no_deliveries(tmp_path: Path, monkeypatch: pytest.Monk
         here.ready()
         here.postgres.kill()
         asyncio.run(publish(here, ids))
-        # Attempts come after 0.05, 0.1, 0.2 … s: the tenth of two batches more than three ack_waits later.
-        wait_until(lambda: _held(here) >= 20, 60, "a long outage")
+        # Attempts come after 0.05, 0.1, 0.2 … s: the tenth more than three ack_waits later.
+        wait_until(lambda: _held(here) >= 10, 60, "a long outage")
         spent = asyncio.run(_deliveries(here))
         here.postgres.start()
         wait_until(lambda: answered(here, ids), 30, "the answers")

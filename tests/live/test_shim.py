@@ -231,6 +231,24 @@ async def test_one_request_stands_however_often_it_is_asked(nats_server: Nats) -
         assert (await js.consumer_info("STANDING", "reader")).num_waiting == 1
 
 
+@pytest.mark.parametrize("bytes_", [shim.MOST_WAITING, 2000], ids=["in number", "in bytes"])
+async def test_requests_do_not_pile_up_as_they_are_used_up_and_run_out(
+    nats_server: Nats, monkeypatch: pytest.MonkeyPatch, bytes_: int
+) -> None:
+    """Every request ends with a status, which may come when the next one stands already."""
+    monkeypatch.setattr(shim, "STANDS", 0.2)
+    monkeypatch.setattr(shim, "MOST_WAITING", bytes_)
+    async with reading(nats_server, "PILE") as (js, subscription):
+        for n in range(200):
+            await js.publish("pile.x", str(n).encode())
+        assert await collect(subscription, 200, batch=7) == [str(n) for n in range(200)]
+        for _ in range(20):
+            with suppress(TimeoutError):
+                await subscription.fetch(7, timeout=0.15)
+            info = await js.consumer_info("PILE", "reader")
+            assert (info.num_waiting or 0) <= 1
+
+
 async def test_everything_comes_once_and_in_order_in_batches_of_at_most_what_was_asked(
     nats_server: Nats,
 ) -> None:
@@ -274,7 +292,7 @@ async def test_who_leaves_gives_back_what_came_and_gets_no_more(nats_server: Nat
         for n in range(5):
             await js.publish("left.x", str(n).encode())
         await eventually(lambda: len(shim.waiting(subscription)) == 5, 5, "what was asked for")
-        left = await shim.leave(subscription)
+        left = await shim.leave(subscription._nc, [subscription])
         assert [m.data for m in left] == [str(n).encode() for n in range(5)]
         assert shim.waiting(subscription) == []
         for message in left:
