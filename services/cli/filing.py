@@ -59,7 +59,7 @@ def _filer(agency: Agency, email: str | None = None, registered: bool | None = N
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="填好的附件（.xlsx .xls .ods）")],
+    file: Annotated[Path, typer.Argument(help="填好的附件（.xlsx .xls .ods；卡片式附件也可以是 .docx）")],
     notice: NoticeOption,
     as_: AsOption,
     as_json: JsonOption = False,
@@ -117,7 +117,11 @@ def check(
 
 def _result(filing: "Filing", checked: "Checked") -> dict[str, Any]:
     rows = [
-        {"row": j.place[1] if j.place else None, "accepted": not j.hard, "values": j.row.stored or raw}
+        {
+            "row": (j.place[1] or None) if j.place else None,
+            "accepted": not j.hard,
+            "values": j.row.stored or raw,
+        }
         for j, raw in checked.rows
     ]
     return {

@@ -3,6 +3,7 @@
 Filing and deciding are not here.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from services.cli import common
 from services.cli.common import JsonOption, console, fail, out, table
+from shared.notices.coverage import HOW, Kept, Side, counts, cover, proven, register, unregistered
 from shared.notices.load import NoticeBroken, load, load_all
 from shared.notices.procedure import draw
 
@@ -17,6 +19,9 @@ app = typer.Typer(no_args_is_help=True)
 agencies = typer.Typer(no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="通知编号")]
+
+SIDES: dict[Side, str] = {"met": "正", "broken": "反"}
+"""A case that a rule lets pass, and one that it does not."""
 
 
 @app.command("list")
@@ -47,8 +52,8 @@ def show(id_: Id, as_json: JsonOption = False) -> None:
     console.print(f"[bold]{notice.title}[/bold]\n{notice.id}  {notice.issued_on}  {notice.status}\n")
     table(
         "表",
-        ("表", "附件", "标题", "列数"),
-        ((f.id, f.annex, notice.form_title(f), len(f.columns)) for f in notice.forms),
+        ("表", "附件", "标题", "栏目数"),
+        ((f.id, f.annex, notice.form_title(f), len(f.by_key) + len(f.blocks)) for f in notice.forms),
     )
     table(
         "规则",
@@ -98,6 +103,94 @@ def check(
         console.print(f"{notice.id}：{len(notice.forms)} 张表，{len(notice.rules)} 条规则，没有错误")
 
 
+@app.command()
+def coverage(
+    as_json: JsonOption = False,
+    tests: Annotated[Path, typer.Option("--tests", help="测试所在的文件夹")] = Path("tests"),
+) -> None:
+    """规范的每条规则在哪份通知、靠什么落实；系统检查的规则没有正反两面的测试时，退出码为1。"""
+    files = sorted(tests.rglob("test_*.py")) if tests.is_dir() else ()
+    if not files:
+        fail(f"{tests} 中没有测试文件（test_*.py）；请用 --tests 指明文件夹", common.UNUSABLE)
+    try:
+        proofs = proven({str(file): file.read_text(encoding="utf-8") for file in files})
+    except (SyntaxError, UnicodeDecodeError) as error:
+        fail(f"无法读取测试：{error}", common.UNUSABLE)
+    notices = [c.notice for c in load_all(common.settings().notices).values()]
+    registered = register()
+    kept = cover(registered, notices, proofs)
+    more = unregistered(registered, notices)
+    unproven = [one for one in kept if one.unproven]
+    if as_json:
+        out(
+            {
+                "ok": not unproven,
+                "rules": [_line(one) for one in kept],
+                "counts": {
+                    prefix: {"total": sum(ways.values()), **{way: ways[way] for way in HOW}}
+                    for prefix, ways in counts(kept).items()
+                },
+                "unproven": [one.id for one in unproven],
+                "unregistered": [{"notice": notice, "id": id_} for notice, id_ in more],
+            }
+        )
+    else:
+        _show_coverage(kept)
+        for notice, id_ in more:
+            console.print(f"{notice} 的 {id_} 不在规范之中")
+        for one in unproven:
+            missing = "、".join(name + "面" for side, name in SIDES.items() if side not in one.sides)
+            console.print(f"{one.id}（{one.notice} {one.place}）缺少测试：{missing}", markup=False)
+    if unproven:
+        raise typer.Exit(common.FINDINGS)
+
+
+def _line(one: Kept) -> dict[str, object]:
+    rule = one.rule
+    return {
+        "id": one.id,
+        "severity": rule.severity,
+        "clause": rule.clause,
+        "text": one.text,
+        "required": one.required,
+        "how": one.how,
+        "notice": one.notice or None,
+        "place": one.place or None,
+        "by": one.by or None,
+        "tested": sorted(one.sides),
+    }
+
+
+def _show_coverage(kept: list[Kept]) -> None:
+    """Rules that are not required are only counted until a notice has them."""
+    table(
+        "规则",
+        ("编号", "通知", "位置", "落实", "依据", "测试", "内容"),
+        (
+            (
+                one.id,
+                one.notice,
+                one.place,
+                HOW[one.how],
+                one.by,
+                "".join(name for side, name in SIDES.items() if side in one.sides),
+                one.text,
+            )
+            for one in kept
+            if one.required or one.how != "open"
+        ),
+    )
+    found = counts(kept)
+    table(
+        "合计",
+        ("", "规则", *HOW.values()),
+        (
+            (name, sum(ways.values()), *(ways[way] for way in HOW))
+            for name, ways in (*found.items(), ("合计", sum(found.values(), Counter())))
+        ),
+    )
+
+
 @app.command("draw")
 def draw_(id_: Id) -> None:
     """流程图（Mermaid）。"""
@@ -111,6 +204,7 @@ def template(
     out_: Annotated[Path, typer.Option("--out", help="放在哪个文件夹")] = Path(),
 ) -> None:
     """空白表（XLSX）。"""
+    from services.intake.card_template import card_template
     from services.intake.template import template as blank
 
     compiled = common.notice(id_)
@@ -119,7 +213,8 @@ def template(
     out_.mkdir(parents=True, exist_ok=True)
     for judge in compiled.forms.values() if form is None else (compiled.forms[form],):
         target = out_ / f"{judge.form.annex}.xlsx"
-        target.write_bytes(blank(judge, compiled.notice))
+        make = card_template if judge.form.card else blank
+        target.write_bytes(make(judge, compiled.notice))
         console.print(str(target))
 
 

@@ -13,7 +13,8 @@ from shared.contracts.submission import EventAccepted
 from shared.notices.calendar import SHANGHAI
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.model import Form, Notice
-from shared.runtime.delivery import Item, Tx
+from shared.runtime.decode import Item
+from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
 
 
@@ -64,7 +65,10 @@ class Export:
             return problem("authority", "无权办理", "目录由发布通知的市级部门发布", status=403)
         if wanted.form is not None and wanted.form not in notice.by_form:
             return problem("form", "没有这张表", f"现有：{'、'.join(notice.by_form)}", status=404)
-        for form in notice.forms if wanted.form is None else (notice.by_form[wanted.form],):
+        if wanted.form is not None and notice.by_form[wanted.form].card is not None:
+            return problem("form", "这张表不印目录", "卡片式的表逐件存档，不汇成目录", status=422)
+        lists = [form for form in notice.forms if form.card is None]
+        for form in lists if wanted.form is None else (notice.by_form[wanted.form],):
             await self._catalogue(tx, notice, form, str(item.key))
         return None
 

@@ -47,7 +47,12 @@ FOREIGN = (
 )
 STREAMS = (
     ("encryptedpackage", "workbook.encrypted", "文件设有打开密码，请取消密码后再报送"),
-    ("worddocument", "workbook.word", f"这是 Word 文档，不是电子表格；{SAVE_AGAIN}"),
+    (
+        "worddocument",
+        "workbook.word",
+        "这是旧版 Word 文档（.doc）；卡片式附件请用 Word 或 WPS 打开后另存为“Word 文档（*.docx）”再报送，"
+        "清单式附件请用模板（.xlsx）填报",
+    ),
     ("powerpoint document", "workbook.slides", f"这是 PowerPoint 演示文稿，不是电子表格；{SAVE_AGAIN}"),
     ("_vba_project_cur|macros|vba", "workbook.macros", f"文件含有宏；{SAVE_AGAIN}（不保留宏）"),
     (
@@ -147,13 +152,13 @@ def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
     for word, code, what in (
         ("macroenabled", "workbook.macros", "启用宏的工作簿"),
         ("sheet.binary", "workbook.xlsb", "二进制工作簿（.xlsb）"),
-        ("wordprocessing", "workbook.word", "Word 文档"),
         ("opendocument.text", "workbook.word", "文字文档"),
         ("presentation", "workbook.slides", "演示文稿"),
     ):
         if word in kind.replace("sheet.binary.macroenabled", "sheet.binary"):
             raise Unusable(code, f"“{name}”的内容是{what}；{SAVE_AGAIN}")
-    if "spreadsheet" not in kind:
+    document = "wordprocessing" in kind
+    if "spreadsheet" not in kind and not document:
         raise Unusable("workbook.archive", f"“{name}”是压缩包，不是电子表格；请解压后逐个报送")
     paths = "\n".join(parts)
     if "encryption-data" in parts.get("meta-inf/manifest.xml", b"").decode("utf-8", "replace"):
@@ -166,7 +171,7 @@ def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
     if (
         re.search(r"/externallinks/|/connections\.xml|/querytables/", paths)
         or re.search(rb"<office:dde-source|<table:table-source|<table:dde-link", content)
-        or any(_leads_out(parts[p]) for p in parts if p.endswith(".rels"))
+        or any(_leads_out(parts[p], document=document) for p in parts if p.endswith(".rels"))
     ):
         detail = "文件含有指向其他文件的外部链接，请在“数据—编辑链接”中断开后再报送"
         raise Unusable("workbook.external", detail)
@@ -198,13 +203,26 @@ def _zip_kind(parts: dict[str, bytes]) -> str:
     return " ".join(t for t in types if re.search(r"\.main\+xml$|macroenabled", t, re.IGNORECASE)).casefold()
 
 
-def _leads_out(rels: bytes) -> bool:
-    """Does a part refer outside? Excel makes links of typed mail and web addresses; those harm nobody."""
+def is_document(data: bytes) -> bool:
+    """A .docx, of what `refuse_unsafe` has let pass."""
+    if not data.startswith(b"PK"):
+        return False
+    with ZipFile(BytesIO(data)) as archive:
+        types = [name for name in archive.namelist() if name.casefold() == "[content_types].xml"]
+        return bool(types) and "wordprocessing" in _zip_kind({types[0].casefold(): archive.read(types[0])})
+
+
+def _leads_out(rels: bytes, *, document: bool = False) -> bool:
+    """Does a part refer outside? Excel makes links of typed mail and web addresses; those harm nobody. Nor does
+    the template that Word notes in every document made from one: nobody here opens it."""
     return any(
         e.get("TargetMode", "").casefold() == "external"
         and not (
-            e.get("Type", "").endswith("/hyperlink")
-            and re.match(r"https?:|mailto:", e.get("Target", ""), re.IGNORECASE)
+            (
+                e.get("Type", "").endswith("/hyperlink")
+                and re.match(r"https?:|mailto:", e.get("Target", ""), re.IGNORECASE)
+            )
+            or (document and e.get("Type", "").endswith("/attachedTemplate"))
         )
         for e in _xml(rels)
     )

@@ -29,7 +29,8 @@ from shared.notices.load import CompiledNotice, load_all
 from shared.notices.rules import Facts
 from shared.notices.values import chinese_date
 from shared.runtime import files, metrics
-from shared.runtime.delivery import Item, Tx
+from shared.runtime.decode import Item
+from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
 
 

@@ -19,9 +19,9 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter as letter
 from xlsxwriter.exceptions import OverlappingRange
 
-from services.intake.attachments import visible
+from services.intake.attachments import is_document, visible
 from services.intake.pages import pages_of
-from services.intake.sheets import Compiled, Sheet
+from services.intake.sheets import Compiled, Sheet, Unusable
 from services.intake.template import STILL, new_book
 from services.intake.workbook import RESULT, read
 from shared.contracts.types import Finding, Severity
@@ -44,6 +44,8 @@ def mark(data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled
     gives the same rows. Formulas are replaced by their last values: they alone are what was read.
     """
     sheets = read(data, name, compiled)
+    if is_document(data):
+        raise Unusable("workbook.word", "Word 文档中不作标注，问题的位置见回复")
     book = _openpyxl(data)
     first = book.worksheets[0].title
     by_sheet: dict[str, list[Finding]] = {}

@@ -17,7 +17,8 @@ from shared.contracts.problem import MOST, problem
 from shared.contracts.submission import EventAccepted, JudgedSheet, PackageFiled, PackageJudged
 from shared.contracts.types import FileRef, Finding
 from shared.runtime import files, metrics
-from shared.runtime.delivery import Item, Tx
+from shared.runtime.decode import Item
+from shared.runtime.delivery import Tx
 from shared.runtime.service import Context
 
 log = logging.getLogger("yiqi.intake")
@@ -91,6 +92,7 @@ class Package:
         forms = sorted({j.form for j in self.judged})
         known = {
             "filed.forms": forms,
+            "filed.titles": parse.titles(self.judged),
             "facts.has_scan": "scan" in roles,
             "facts.has_editable": "workbook" in roles,
             **facts,

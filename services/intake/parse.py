@@ -5,7 +5,7 @@ Remembering (duplicates, counts, history) is not here: it arrives as arguments. 
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -325,14 +325,22 @@ def placed(findings: Sequence[Finding], place: tuple[str, int, Mapping[str, str]
     if place is None:
         return list(findings)
     sheet, row, cells = place
-    return [
-        f if f.row else replace_finding(f, sheet, row, cells.get(f.pointer.rsplit("/", 1)[-1]))
-        for f in findings
-    ]
+    return [f if f.row else replace_finding(f, sheet, row, _cell(f.pointer, cells)) for f in findings]
+
+
+def _cell(pointer: str, cells: Mapping[str, str]) -> str | None:
+    """The cell of a value, or of the table that a missing one belongs to: `…/incidents/2/level`."""
+    path = pointer.split("/")[3:]
+    for start in range(len(path)):
+        for end in range(len(path), start, -1):
+            if cell := cells.get("/".join(path[start:end])):
+                return cell
+    return None
 
 
 def replace_finding(finding: Finding, sheet: str, row: int, cell: str | None) -> Finding:
-    return finding.model_copy(update={"sheet": sheet, "row": row, "cell": cell})
+    """A card has cells and no row."""
+    return finding.model_copy(update={"sheet": sheet, "row": row or None, "cell": cell})
 
 
 def published_key(filing: Filing, judged: Judged) -> str | None:
@@ -342,6 +350,14 @@ def published_key(filing: Filing, judged: Judged) -> str | None:
     form = filing.notice.forms[judged.form].form
     organizer = str(judged.row.stored.get(form.organizer or "") or filing.filer.name)
     return earlier_key(organizer, name_of(form.name, judged.row.stored))
+
+
+def titles(rows: Iterable[Judged]) -> dict[str, list[str]]:
+    """What is filed together, by form: names in the spelling in which two of them compare."""
+    found: dict[str, list[str]] = {}
+    for judged in rows:
+        found.setdefault(judged.form, []).append(same(judged.row.title))
+    return found
 
 
 def earlier_key(unit: str, name: str) -> str:
@@ -400,14 +416,20 @@ def offline(filing: Filing, sheets: Sequence[Sheet]) -> list[Checked]:
 
 
 def _package_rules(filing: Filing, checked: Sequence[Checked], totals: Mapping[str, int]) -> list[Finding]:
-    """Those that count. That the sealed scan is there cannot be told from a workbook, so it is not asked."""
+    """That the sealed scan is there cannot be told from a workbook, so it is not asked."""
     known = {
         "filed.forms": sorted({c.form for c in checked if c.form and c.rows}),
+        "filed.titles": titles(judged for c in checked for judged, _ in c.rows),
         "facts.has_scan": True,
         "facts.has_editable": True,
         **{f"facts.{t.name}": totals.get(t.name, 0) for t in filing.notice.notice.tallies},
     }
-    return filing.notice.rules.package_findings(filing.names(), known, filing.on, tallied=True)
+    book, names = filing.notice.rules, filing.names()
+    return [
+        f
+        for tallied in (False, True)
+        for f in book.package_findings(names, known, filing.on, tallied=tallied)
+    ]
 
 
 def _scope(tally: Tally, judged: Judged) -> str:

@@ -11,16 +11,21 @@ from typing import Any
 
 from openpyxl.utils import get_column_letter as letter
 
-from services.intake.attachments import refuse_unsafe
+from services.intake import areas, documents
+from services.intake.attachments import is_document, refuse_unsafe
+from services.intake.cards import read_cards
 from services.intake.pages import Page, pages_of, text_of
-from services.intake.sheets import Compiled, RawRow, Sheet
+from services.intake.sheets import Compiled, RawRow, Sheet, Unusable
 from shared.contracts.types import Finding, Severity
 from shared.notices import values
-from shared.notices.model import NUMERALS, Column, Form
+from shared.notices.columns import Column
+from shared.notices.model import NUMERALS, Form
 
 HEADER_WITHIN = 30
 SAME_FORM, LIKE_FORM = 0.6, 0.34
 """Share of a form's columns that makes a row its header, and the share from which it was probably meant."""
+TEXT = "文档"
+"""What stands for the name of the sheet in a document."""
 RESULT = "校验结果"
 """Header of the column that `marking.py` adds: none of the filer's."""
 
@@ -103,8 +108,11 @@ _SIGNED = re.compile(
 def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
     """The filled rows of every annex in the workbook, and what is wrong with its sheets as such."""
     refuse_unsafe(data, name)
-    known = [(form, _spellings(form)) for form in compiled.notice.forms]
-    sheets, strangers = [], []
+    if is_document(data):
+        return _document(data, compiled)
+    known = [(form, _spellings(form)) for form in compiled.notice.forms if form.columns]
+    sheets: list[Sheet] = []
+    strangers: list[Sheet] = []
     for page in pages_of(data):
         if not any(cell != "" for row in page.cells for cell in row):
             continue
@@ -113,8 +121,17 @@ def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
             if header and header.share >= SAME_FORM:
                 say = f"隐藏的工作表“{page.name}”没有读取；如需报送请取消隐藏"
                 strangers.append(_stranger(page, "workbook.hidden", "info", say, compiled))
+            continue
+        # A row of a card may look like the header of a short list, but never like all of it.
+        cards = (
+            read_cards([areas.of_page(page)], page.name, compiled) if not header or header.share < 1 else []
+        )
+        if any(sheet.form for sheet in cards):
+            sheets += cards
         elif header and header.share >= SAME_FORM:
             sheets.append(_Table(page, header, compiled).read())
+        elif cards and (not header or header.share < LIKE_FORM):
+            strangers += cards
         else:
             strangers.append(_unmatched(page, header, compiled))
     if not sheets:
@@ -127,6 +144,21 @@ def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
         for sheet in strangers:
             sheet.findings = [_milder(f) for f in sheet.findings]
     return sheets + strangers
+
+
+def _document(data: bytes, compiled: Compiled) -> list[Sheet]:
+    """Only cards are taken as Word documents: a list of many rows is a matter for a table."""
+    if sheets := read_cards(documents.areas_of(data), TEXT, compiled):
+        return sheets
+    cards = "、".join(
+        f"{f.annex}《{compiled.notice.form_title(f)}》" for f in compiled.notice.forms if f.card
+    )
+    taken = (
+        f"本通知以 Word 文档收取的只有：{cards}；其他附件请用模板（.xlsx）填报"
+        if cards
+        else documents.NO_CARDS
+    )
+    raise Unusable("workbook.word", f"这个 Word 文档里没有找到可以读取的附件。{taken}")
 
 
 def _milder(finding: Finding) -> Finding:

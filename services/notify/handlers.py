@@ -24,7 +24,8 @@ from shared.notices.calendar import Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.runtime import files, metrics
-from shared.runtime.delivery import Item, Tx
+from shared.runtime.decode import Item
+from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
 
 PATIENCE = (5, 15, 60, 300, 900)

@@ -17,7 +17,7 @@ from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRe
 from shared.contracts.types import Finding, Party
 from shared.notices.calendar import Calendar
 from shared.notices.directory import Agency, Directory
-from shared.notices.model import Deadline, Form, Notice, Outcome, Stage
+from shared.notices.model import CLOCK, Deadline, Form, Notice, Outcome, Stage
 from shared.notices.procedure import who_acts
 
 Params = dict[str, Any]
@@ -218,8 +218,9 @@ def _case_params(
     """`acts` is the stage that waits for the reader. Only who must act is told a date: to anybody else
     it would read as a promise."""
     common = _common(notice, directory)
-    filed = change.actor == change.filer.code
-    decided_by = change.filer.name if filed else _party(change.actor, directory).name
+    actor = notice.issuer if change.actor == CLOCK else change.actor
+    filed = actor == change.filer.code
+    decided_by = change.filer.name if filed else _party(actor, directory).name
     due = None
     if acts and change.due:
         derived = acts.within is None or acts.within.derived
@@ -235,7 +236,7 @@ def _case_params(
         },
         "stage": notice.procedure.by_id[change.stage].name,
         "decided_by": decided_by,
-        "ask": common["ask"] if filed or change.actor == notice.issuer else decided_by,
+        "ask": common["ask"] if filed or actor == notice.issuer else decided_by,
         "reason": change.reason,
         "fixes": [_fix(notice.by_form.get(change.form), fix.field, fix.detail) for fix in change.fixes],
         "clauses": basis,
@@ -246,7 +247,14 @@ def _case_params(
 
 def _parts(notice: Notice, change: CaseChanged) -> set[str]:
     """The parts that the actor plays in this case: a district that recommends itself plays two."""
-    played = {"city": notice.issuer, "recommender": change.recommender, "filer": change.filer.code}
+    played = {
+        "city": notice.issuer,
+        "district": change.district,
+        "recommender": change.recommender,
+        "filer": change.filer.code,
+        CLOCK: CLOCK,
+        **{key: role.agency for key, role in notice.roles.items()},
+    }
     return {part for part, code in played.items() if code == change.actor}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from services.review import store
-from services.review.decide import Case, Step, decide, file_again, open_case
+from services.review.decide import Case, Step, at_term, decide, file_again, open_case, recount
 from shared.contracts import registry
 from shared.contracts.case import CaseChanged, CaseOpened, CasePublished
 from shared.contracts.problem import Problem, problem
@@ -17,7 +17,8 @@ from shared.contracts.submission import EventAccepted, SubmissionAccepted
 from shared.notices.calendar import Calendar
 from shared.notices.load import CompiledNotice, load_all
 from shared.runtime import metrics
-from shared.runtime.delivery import Item, Tx
+from shared.runtime.decode import Item
+from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
 
 SAYS = {
@@ -37,6 +38,7 @@ class Review:
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
         self.calendar = Calendar.load(context.settings.calendars)
+        await self._recount(context)
 
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
         """Accepted rows: a new case, or a later filing of a known one."""
@@ -58,6 +60,33 @@ class Review:
                 now[filed.case] = step.case
         await self._tell(tx, steps, known)
 
+    async def tick(self, context: Context) -> None:
+        """Every second: what the end of a term brings about, the longest overdue first, each once. A step may
+        wake the case again, when several terms passed while nobody looked."""
+        while True:
+            async with context.delivery.transaction() as tx:
+                known = {case.case: case for case in await store.woken(tx.conn, tx.now, self.notices)}
+                steps = {
+                    id_: at_term(self.notices[case.notice].notice, case, self.calendar)
+                    for id_, case in known.items()
+                }
+                await self._tell(tx, [step for step in steps.values() if step], known)
+                if still := [id_ for id_, step in steps.items() if step is None]:
+                    store.sleep(tx.conn, still)
+            if not known:
+                return
+
+    async def _recount(self, context: Context) -> None:
+        """Dates that were provisional when they were counted: this start may know more."""
+        async with context.delivery.transaction() as tx:
+            known = {case.case: case for case in await store.provisional(tx.conn)}
+            steps = [
+                recount(self.notices[case.notice].notice, case, tx.now, self.calendar)
+                for case in known.values()
+                if case.notice in self.notices
+            ]
+            await self._tell(tx, [step for step in steps if step], known)
+
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
         """Decisions of agencies, in the order in which the bus stored them."""
         known = await store.cases(tx.conn, {i.data.case for i in items})
@@ -65,6 +94,10 @@ class Review:
         steps: list[Step] = []
         for item in items:
             case = now.get(item.data.case)
+            if case is None:
+                # Its filing may still wait on the other stream, behind an outage.
+                tx.wait(item, problem("case", "没有这个项目", "请核对项目的 case", status=404))
+                continue
             step = self._decide(tx, item, case)
             if isinstance(step, Problem):
                 tx.refuse(item, step)
@@ -81,9 +114,7 @@ class Review:
             )
         await self._tell(tx, steps, known)
 
-    def _decide(self, tx: Tx, item: Item, case: Case | None) -> Step | Problem:
-        if case is None:
-            return problem("case", "没有这个项目", "请核对项目的 case", status=404)
+    def _decide(self, tx: Tx, item: Item, case: Case) -> Step | Problem:
         notice = self.notices[case.notice].notice
         found = decide(notice, case, item.data, item.token, tx.now, self.calendar)
         return replace(found, cause=item.event.id) if isinstance(found, Step) else found
@@ -163,4 +194,6 @@ def _changed(step: Step) -> CaseChanged:
 
 
 review = Review()
-service = Service("review", {"in": review.on_in, "evt": review.on_evt}, setup=review.setup)
+service = Service(
+    "review", {"in": review.on_in, "evt": review.on_evt}, setup=review.setup, sweeps=(review.tick,)
+)

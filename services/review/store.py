@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKeyConstraint, MetaData
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -46,8 +46,11 @@ class CaseRow(Table, table=True):
     late: bool
     package: str | None
     filed: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    entered: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     due: date | None
     provisional: bool
+    wakes: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    paused: date | None
 
 
 class History(Table, table=True):
@@ -70,11 +73,38 @@ class History(Table, table=True):
     hash: str
 
 
+Index(
+    "review_case_wakes",
+    CaseRow.__table__.c.wakes,  # type: ignore[attr-defined]
+    postgresql_where=text("wakes is not null"),
+)
+
+
 async def cases(conn: Connection, ids: Iterable[UUID]) -> dict[UUID, Case]:
     """The cases as they are. Not locked: of two replicas that decide the same one, the second to write its
     line of history finds the version taken, and starts again."""
     rows = await conn.read('select * from review."case" where "case" = any(:ids)', {"ids": list(set(ids))})
     return {row.case: _case(row) for row in rows}
+
+
+async def woken(conn: Connection, now: datetime, notices: Iterable[str], most: int = 200) -> list[Case]:
+    """Cases whose term is over, those that waited longest first; locked, so that replicas share them out."""
+    rows = await conn.execute(
+        'select * from review."case" where wakes <= :now and notice = any(:notices) '
+        'order by wakes, "case" limit :most for update skip locked',
+        {"now": now, "notices": list(notices), "most": most},
+    )
+    return [_case(row) for row in rows]
+
+
+def sleep(conn: Connection, cases: Iterable[UUID]) -> None:
+    """Their notice has changed, and no longer says that anything happens by itself."""
+    conn.later('update review."case" set wakes = null where "case" = any(:cases)', {"cases": list(cases)})
+
+
+async def provisional(conn: Connection) -> list[Case]:
+    """Cases whose date hangs on a year whose working days were not known."""
+    return [_case(row) for row in await conn.read('select * from review."case" where provisional')]
 
 
 def _case(row: Any) -> Case:
@@ -110,8 +140,11 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
             "item_kind",
             "late",
             "package",
+            "entered",
             "due",
             "provisional",
+            "wakes",
+            "paused",
         )
         sets = ", ".join(f'"{c}" = excluded."{c}"' for c in changing)
         newer = 'where "case".version < excluded.version'

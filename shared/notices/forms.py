@@ -3,6 +3,7 @@
 Reading and writing spreadsheets is not here, nor are rules that need more than the row itself.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -33,14 +34,19 @@ from shared.contracts.types import (
     Rate,
     Values,
 )
-from shared.notices import values
-from shared.notices.model import CodeList, Column, Form, Notice, Round
+from shared.notices import entries, values
+from shared.notices.cards import Block
+from shared.notices.columns import Column
+from shared.notices.model import CodeList, Form, Notice, Round
 
 TEXT_LIMIT = 2000
 """Ours, where the notice states none (spec §2.0): longer text is noted, not refused."""
 
 SHORT_LIMIT = 200
 """What a printed date, number or contact may take (`types.Short`); nobody needs more, so it is refused."""
+
+BLOCK_ROWS = 200
+"""Rows of a table within a card; ours."""
 
 _SHAPES: dict[str, type[BaseModel]] = {
     "contact": Contact,
@@ -116,6 +122,7 @@ def _optional(value: Any) -> Any:
 
 
 def _closed(code_list: CodeList, text: str) -> str:
+    text = _required(entries.chosen(text, [c.label for c in code_list.values]))
     known = choose(code_list, text)
     if known is None and not code_list.open:
         labels = "、".join(c.label for c in code_list.values)
@@ -152,8 +159,8 @@ def _annotation(column: Column, lists: Mapping[str, CodeList], year: int) -> Any
             AfterValidator(pick),
             WithJsonSchema(schema),
         ]
-    elif column.type == "phone":
-        shape = Annotated[str, _before(values.phone), WithJsonSchema({"type": "string"})]
+    elif column.type in _PLAIN:
+        shape = _entry(column)
     else:
         after = [AfterValidator(_required)]
         if column.stated and column.limit:
@@ -163,6 +170,63 @@ def _annotation(column: Column, lists: Mapping[str, CodeList], year: int) -> Any
         shape = Annotated[shape | None, BeforeValidator(_optional)]
         return (shape, Field(default=None, description=column.header))
     return (shape, Field(description=column.header))
+
+
+_PLAIN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "phone": (str, {"type": "string"}),
+    "phones": (
+        tuple[str, ...],
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    ),
+    "email": (str, {"type": "string", "format": "email"}),
+    "uscc": (str, {"type": "string", "minLength": 18, "maxLength": 18}),
+    "postcode": (str, {"type": "string", "pattern": r"^\d{6}$"}),
+    "date": (date, {"type": "string", "format": "date"}),
+    "year_month": (str, {"type": "string", "examples": ["2016-05"]}),
+    "integer": (int, {"type": ["integer", "string"]}),
+    "decimal": (Decimal, {"type": ["number", "string"]}),
+    "percent": (Decimal, {"type": ["number", "string"]}),
+    "flag": (bool, {"type": ["boolean", "string"]}),
+}
+"""Types that are one JSON value: how it is stored, and what a publisher may write."""
+
+
+def _entry(column: Column) -> Any:
+    """A value that is read from what people write, whether they write it on paper or in JSON."""
+    shape, schema = _PLAIN[column.type]
+    counts = entries.NUMBERS.get(column.type)
+    parse = entries.ENTRIES.get(column.type)
+    dated = column.type in ("date", "year_month")
+
+    def read(value: Any) -> Any:
+        if isinstance(value, list | tuple) and column.type == "phones":
+            value = "、".join(map(_text, value))
+        text = _required(_text(value))
+        if dated and entries.is_preprinted(text):
+            raise values.fault("missing", "不能为空")
+        _within(SHORT_LIMIT, text)
+        found: Any = counts(text, column.unit) if counts else parse(text) if parse else text
+        if column.least is not None and found < column.least:
+            raise values.fault("least", f"应不小于{column.least}")
+        return found
+
+    return Annotated[shape, BeforeValidator(read), WithJsonSchema(schema)]
+
+
+def _rows(form: Form, block: Block, lists: Mapping[str, CodeList], year: int) -> Any:
+    """A table within a card: a list of rows, each judged by its own columns."""
+    fields: dict[str, Any] = {c.key: _annotation(c, lists, year) for c in block.columns}
+    row = create_model(
+        f"{form.id.replace('-', '_')}_{block.key}",
+        __config__=ConfigDict(extra="forbid", frozen=True),
+        **fields,
+    )
+    most = Annotated[tuple[row, ...], Field(max_length=BLOCK_ROWS)]
+    least = Annotated[most, Field(min_length=1)] if block.required else most
+    return (
+        least,
+        Field(description=block.title) if block.required else Field(default=(), description=block.title),
+    )
 
 
 def _within(limit: int, text: str) -> str:
@@ -184,11 +248,17 @@ class FormJudge:
             )
             for line in form.lines
         }
-        self.columns = {**form.by_key, **self.lines}
+        self.columns = {
+            **{k: c.model_copy(update={"header": self.round.fill(c.header)}) for k, c in form.by_key.items()},
+            **self.lines,
+        }
         fields: dict[str, Any] = {
             key: _annotation(column, notice.lists, notice.round.year) for key, column in self.columns.items()
         }
-        fields["extra"] = (dict[str, str], Field(default={}, description="表中另加的列"))
+        for key, block in form.blocks.items():
+            fields[key] = _rows(form, block, notice.lists, notice.round.year)
+        if not form.card:
+            fields["extra"] = (dict[str, str], Field(default={}, description="表中另加的列"))
         self.model: type[BaseModel] = create_model(
             form.id.replace("-", "_") + "Row",
             __config__=ConfigDict(extra="forbid", frozen=True),
@@ -209,35 +279,57 @@ class FormJudge:
         try:
             stored = self.model.model_validate(raw).model_dump(mode="json", exclude_defaults=True)
         except ValidationError as error:
-            return Row(None, tuple(self._fault(e, root) for e in error.errors(include_input=False)))
+            found = tuple(self._fault(e, root) for e in error.errors(include_input=False))
+            return Row(None, found, self._named({k: v for k, v in raw.items() if isinstance(v, str)}))
         findings = tuple(self._notes(stored, root))
-        title = " ".join(values.printed(stored.get(k)) for k in self.form.name)
-        return Row(stored, findings, title[:200], self._item_kind(stored), self._direction(stored))
+        return Row(stored, findings, self._named(stored), self._item_kind(stored), self._direction(stored))
 
-    def finding(self, key: str, code: str, severity: Any, detail: str, root: str, rule: str = "") -> Finding:
-        column = self.columns.get(key)
+    def finding(
+        self,
+        key: str,
+        code: str,
+        severity: Any,
+        detail: str,
+        root: str,
+        rule: str = "",
+        column: Column | None = None,
+        within: str = "",
+    ) -> Finding:
+        column = column or self.columns.get(key)
+        header = re.sub(r"\s*[（(]\s*[)）]|[：:]$", "", column.header) if column else ""
         return Finding(
             rule=rule or (column.field if column else self.form.id),
             code=code,
             severity=severity,
             clause=self.form.clause,
-            detail=f"“{column.header.rstrip('：:')}”：{detail}" if column else detail,
-            pointer=f"{root}/{key.replace('~', '~0').replace('/', '~1')}",
+            detail=f"{within}“{header}”：{detail}" if column else detail,
+            pointer=f"{root}/{key}",
         )
 
     def _fault(self, error: Any, root: str) -> Finding:
-        key = str(error["loc"][0]) if error["loc"] else ""
+        # A shape that pydantic itself refuses names its branch of a union behind the column: only rows go deeper.
+        path = [str(step).replace("~", "~0").replace("/", "~1") for step in error["loc"]]
+        key = path[0] if path else ""
+        column = self.columns.get(key)
+        if block := self.form.blocks.get(key):
+            column = next((c for c in block.columns if c.key == "".join(path[2:3])), None)
+            key = "/".join(path[:3])
         code, detail, rule = error["type"], error["msg"], ""
-        if code.startswith("R-"):
+        if column and column.rule and (code == "limit" or code.endswith(".length")):
+            rule = column.rule
+        elif code.startswith("R-"):
             rule = code.split(".")[0]
         elif code == "missing":
             detail = "不能为空"
         elif code == "extra_forbidden":
-            known = "、".join(self.columns)
+            known = "、".join((*self.columns, *self.form.blocks))
             code, detail = "schema.extra", f"表{self.form.id}没有字段 {key}；可用：{known}"
+        elif block and column is None:
+            rule, code, detail = block.field, "schema." + code, f"“{block.title}”：{_rows_fault(code)}"
         elif "." not in code and code not in OURS:
             code, detail = "schema." + code, "取值不合要求"
-        return self.finding(key, code, "hard", detail, root, rule)
+        within = f"“{block.title}”第{int(path[1]) + 1}行，" if block and column else ""
+        return self.finding(key, code, "hard", detail, root, rule, column, within)
 
     def _notes(self, stored: Values, root: str) -> list[Finding]:
         found = []
@@ -272,6 +364,9 @@ class FormJudge:
                     )
         return found
 
+    def _named(self, row: Mapping[str, Any]) -> str:
+        return " ".join(values.printed(row.get(k)) for k in self.form.name)[:200]
+
     def _item_kind(self, stored: Values) -> ItemKind:
         if self.form.item_kind_from is None:
             return self.form.item_kind
@@ -282,7 +377,7 @@ class FormJudge:
         """The direction of the item: that of the form, or of the domain it names (derived, spec §1.2)."""
         if self.form.direction:
             return self.form.direction
-        for column in self.form.columns:
+        for column in self.form.by_key.values():
             if column.list and (label := stored.get(column.key)):
                 for choice in self.lists[column.list].values:
                     if choice.label == label and choice.direction:
@@ -290,13 +385,17 @@ class FormJudge:
         return None
 
 
-OURS = {"at_least_one", "not_negative", "date", "limit"}
+def _rows_fault(code: str) -> str:
+    return "至少要填写一行" if code == "too_short" else f"应为不超过{BLOCK_ROWS}行的列表"
+
+
+OURS = {"at_least_one", "not_negative", "date", "limit", "number", "flag", "least"}
 """Codes of `values` that need no prefix; one with a dot or `R-` is ours anyway."""
 
 
 def dates_of(stored: Values, form: Form) -> tuple[date, date] | None:
     """The period in which the item takes place, when the row says one."""
-    for column in form.columns:
+    for column in form.by_key.values():
         value = stored.get(column.key)
         if column.type == "period" and value and value.get("start"):
             return date.fromisoformat(value["start"]), date.fromisoformat(value["end"])

@@ -3,28 +3,21 @@
 What the data does is not here: forms judge values, rules judge items, the procedure moves cases.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import date, time
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from shared.contracts.types import ItemKind, Kind, Severity, Token
-from shared.notices.values import same
-
-Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Clause = Annotated[str, StringConstraints(min_length=1)]
-"""Where the source says it, as the spec abbreviates it: `征集通知·二·1`."""
-
-Type = Literal["text", "choice", "contact", "period", "quantity", "amount", "months", "rate", "phone"]
+from shared.contracts.types import Kind, Severity, Token
+from shared.notices.columns import Clause, Data, Key, Text
+from shared.notices.layout import Footer as Footer
+from shared.notices.layout import Form as Form
+from shared.notices.layout import Note as Note
 
 NUMERALS = ("", "一", "二", "三", "四")
-
-
-class Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Round(Data):
@@ -34,8 +27,9 @@ class Round(Data):
     quarter: Annotated[int, Field(ge=1, le=4)] | None = None
 
     def fill(self, text: str) -> str:
-        """`{year}` and `{quarter}` in a printed title."""
-        return text.replace("{year}", str(self.year)).replace("{quarter}", NUMERALS[self.quarter or 0])
+        """`{year}`, `{year-1}` and `{quarter}` in a printed text."""
+        text = re.sub(r"\{year(-\d)?\}", lambda m: str(self.year + int(m[1] or 0)), text)
+        return text.replace("{quarter}", NUMERALS[self.quarter or 0])
 
 
 class Direction(Data):
@@ -61,107 +55,6 @@ class CodeList(Data):
     open: bool = False
     rule: str | None = None
     values: Annotated[tuple[Choice, ...], Field(min_length=1)]
-
-
-class Column(Data):
-    """One printed column: `header` is exact, `field` its id in the spec, `limit` in characters.
-
-    `required` and limits are ours unless `stated`: then a longer text is refused, else only noted.
-    `inherit` takes a blank cell as "same as above" (merged cells, ODD-06). `conditional` is the hint of a
-    column that only some items must fill; the others say `—`. `width` is in mm.
-    """
-
-    field: Annotated[str, StringConstraints(pattern=r"^F[\d-]+\.[A-E]?\d+$")]
-    key: Key
-    header: Text
-    aliases: tuple[str, ...] = ()
-    type: Type = "text"
-    list: str | None = None
-    required: bool = True
-    conditional: str | None = None
-    inherit: bool = False
-    limit: int | None = None
-    stated: bool = False
-    width: Annotated[float, Field(gt=0)] = 25
-
-    @model_validator(mode="after")
-    def _choice_has_list(self) -> Self:
-        if (self.type == "choice") != (self.list is not None):
-            raise ValueError("type: choice 与 list 必须同时出现")
-        return self
-
-
-class Footer(Data):
-    """A labelled line outside the table, such as `推荐单位（加盖公章）：` or `联系人：`."""
-
-    field: str
-    key: Key
-    label: Text
-    where: Literal["above", "below"]
-    type: Literal["text", "phone"] = "text"
-    required: bool = True
-
-
-class Note(Data):
-    """A line printed with the table; `row` notes stand inside it, merged. Import knows and skips them."""
-
-    text: Text
-    where: Literal["below", "row"] = "below"
-    label: str | None = None
-    bold: bool = False
-
-
-class Form(Data):
-    """One annex. From this and from nothing else come the event's model, the JSON Schema, the blank
-    workbook, the reader of filled-in ones, and the printed catalogue."""
-
-    id: Annotated[str, StringConstraints(pattern=r"^F[\d-]+$")]
-    annex: Text
-    aliases: tuple[str, ...] = ()
-    title: Text
-    title_in_notice: Text
-    clause: Clause
-    item_kind: ItemKind
-    item_kind_from: Key | None = None
-    direction: str | None = None
-    landscape: bool = True
-    name: Annotated[tuple[Key, ...], Field(min_length=1)]
-    organizer: Key | None = None
-    serial_width: float = 10
-    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
-    lines: tuple[Footer, ...] = ()
-    notes: tuple[Note, ...] = ()
-    group: Key | None = None
-    preset: tuple[str, ...] = ()
-
-    @cached_property
-    def by_key(self) -> dict[str, Column]:
-        return {c.key: c for c in self.columns}
-
-    def crossed(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        keys = [c.key for c in self.columns] + [line.key for line in self.lines]
-        headers: dict[str, str] = {}
-        for i, column in enumerate(self.columns):
-            if column.key in keys[:i]:
-                yield ("columns", i, "key"), f"列 {column.key} 出现了两次"
-            # A heading that two columns answer to could be read as either.
-            for j, header in enumerate((column.header, *column.aliases)):
-                owner = headers.setdefault(same(header), column.key)
-                if owner != column.key:
-                    where = ("columns", i, "aliases", j - 1) if j else ("columns", i, "header")
-                    yield where, f"表头“{header}”已用于列 {owner}"
-        for i, line in enumerate(self.lines):
-            if line.key in keys[: len(self.columns) + i]:
-                yield ("lines", i, "key"), f"列 {line.key} 出现了两次"
-        named: list[tuple[tuple[str | int, ...], str | None]] = [
-            (("organizer",), self.organizer),
-            (("group",), self.group),
-            (("item_kind_from",), self.item_kind_from),
-            *((("name", i), n) for i, n in enumerate(self.name)),
-        ]
-        for place, key in named:
-            if key is not None and key not in keys:
-                yield place, f"没有名为 {key} 的列；现有 {_listed(keys)}"
 
 
 class Tally(Data):
@@ -215,42 +108,108 @@ class Rule(Data):
         return self
 
 
+PARTIES = ("filer", "recommender", "district", "city")
+"""Who acts in every procedure: who filed, who recommended it, the district that it lies in, who issued the notice."""
+CLOCK = "clock"
+"""The actor of what happens because a term is over."""
+
+
+class Role(Data):
+    """Another body that acts in the procedure of this notice, such as a head station."""
+
+    name: Text
+    agency: Token
+    clause: Clause
+
+
+class Ground(Data):
+    """Why a title may be taken away again. A proposal must name at least one of them."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^R-[A-Z]+-\d{3}[a-z]?$")]
+    name: Text
+    clause: Clause
+
+
 class Outcome(Data):
-    """What may be decided in a stage, and where it leads. `actor` overrides that of the stage."""
+    """What may be decided in a stage, and where it leads. `actor` overrides that of the stage.
+
+    `term`, of a stage that the case comes back to: it `resumes` the date that it had when the case left it, or a
+    new term `follows` that date; otherwise it begins anew.
+    """
 
     name: Text
     to: Key
-    actor: Literal["filer", "recommender", "city"] | None = None
-    needs: tuple[Literal["fixes", "acknowledgement"], ...] = ()
+    actor: Key | None = None
+    needs: tuple[Literal["fixes", "acknowledgement", "ground"], ...] = ()
     letter: str | None = None
     by_filing: bool = False
+    term: Literal["resumes", "follows"] | None = None
     clause: Clause | None = None
 
 
 class Within(Data):
-    working_days: Annotated[int, Field(gt=0)]
+    """How long a stage lasts, counted from the day after it began (R-GEN-009).
+
+    What has to be done within days, months or years may be done on the next working day when the last one is
+    a rest day; a `validity` ends on its day (AMB-07c). `then` is the outcome that the end of the term brings.
+    """
+
+    working_days: Annotated[int, Field(gt=0)] | None = None
+    days: Annotated[int, Field(gt=0)] | None = None
+    months: Annotated[int, Field(gt=0)] | None = None
+    years: Annotated[int, Field(gt=0)] | None = None
+    validity: bool = False
+    then: Key | None = None
     derived: bool = True
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        given = [m for m in (self.working_days, self.days, self.months, self.years) if m is not None]
+        if len(given) != 1:
+            raise ValueError("working_days、days、months、years 须有且仅有一个")
+        if self.validity and self.working_days is not None:
+            raise ValueError("有效期（validity）不按工作日计算")
+        return self
+
+    @property
+    def text(self) -> str:
+        """In Chinese: `7个工作日`."""
+        measures = (
+            (self.working_days, "个工作日"),
+            (self.days, "日"),
+            (self.months, "个月"),
+            (self.years, "年"),
+        )
+        return next(f"{n}{unit}" for n, unit in measures if n is not None)
 
 
 class Stage(Data):
-    """One state of a case. `ends` says how: an end has no outcomes."""
+    """One state of a case. `ends` says how: an end has no outcomes. While it is `listed`, the published list
+    shows it; an end that is published is."""
 
     id: Key
     name: Text
     ref: str | None = None
     clause: Clause
-    actor: Literal["filer", "recommender", "city"]
+    actor: Key
     outcomes: dict[Key, Outcome] = {}
     within: Within | None = None
     ends: Literal["published", "closed"] | None = None
     returned: bool = False
+    listed: bool = False
     derived: bool = False
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if bool(self.ends) == bool(self.outcomes):
             raise ValueError("终点没有 outcomes；不是终点的阶段必须有 outcomes")
+        if self.ends and (self.within or self.listed):
+            raise ValueError("终点没有期限（within），是否在名单上由 ends 说明")
         return self
+
+    @property
+    def shown(self) -> bool:
+        return self.listed or self.ends == "published"
 
 
 class Start(Data):
@@ -283,6 +242,22 @@ class Procedure(Data):
                 if outcome.to not in self.by_id:
                     missing = True
                     yield ("stages", i, "outcomes", key, "to"), f"没有阶段 {outcome.to}；现有 {known}"
+                elif outcome.term and self.by_id[outcome.to].within is None:
+                    yield (
+                        ("stages", i, "outcomes", key, "term"),
+                        f"阶段 {outcome.to} 没有期限（within），无从继续",
+                    )
+                by_clock = stage.within is not None and stage.within.then == key
+                if (outcome.actor == CLOCK) != by_clock:
+                    yield (
+                        ("stages", i, "outcomes", key, "actor"),
+                        f"期限届满的结果（within.then）由 {CLOCK} 办理，其他结果不是",
+                    )
+            if stage.within and stage.within.then and stage.within.then not in stage.outcomes:
+                yield (
+                    ("stages", i, "within", "then"),
+                    f"没有结果 {stage.within.then}；现有 {_listed(stage.outcomes)}",
+                )
         reached: set[str] = set()
         ahead = {s.stage for s in self.start} & set(self.by_id)
         while ahead:
@@ -351,6 +326,8 @@ class Notice(Data):
     tallies: tuple[Tally, ...] = ()
     rules: tuple[Rule, ...]
     procedure: Procedure
+    roles: dict[Key, Role] = {}
+    grounds: tuple[Ground, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
     assumptions: dict[str, str] = {}
 
@@ -390,6 +367,7 @@ class Notice(Data):
             ("tallies", "name"): [t.name for t in self.tallies],
             ("rules", "id"): [r.id for r in self.rules],
             ("deadlines", "id"): [d.id for d in self.deadlines],
+            ("grounds", "id"): [g.id for g in self.grounds],
         }
         for (part, key), ids in named.items():
             for i, one in enumerate(ids):
@@ -397,6 +375,18 @@ class Notice(Data):
                     yield (part, i, key), f"{one} 出现了两次"
         for where, why in self.procedure.crossed():
             yield ("procedure", *where), why
+        for key in self.roles.keys() & {*PARTIES, CLOCK}:
+            yield ("roles", key), f"{key} 是固有的办理者，请另取名称"
+        actors = {*PARTIES, *self.roles}
+        for i, stage in enumerate(self.procedure.stages):
+            if stage.actor not in actors:
+                yield ("procedure", "stages", i, "actor"), f"没有办理者 {stage.actor}；现有 {_listed(actors)}"
+            for key, outcome in stage.outcomes.items():
+                where = ("procedure", "stages", i, "outcomes", key)
+                if outcome.actor and outcome.actor not in {*actors, CLOCK}:
+                    yield (*where, "actor"), f"没有办理者 {outcome.actor}；现有 {_listed(actors)}"
+                if "ground" in outcome.needs and not self.grounds:
+                    yield (*where, "needs"), "本通知没有列出事由（grounds）"
         for i, deadline in enumerate(self.deadlines):
             if deadline.filing and deadline is not self.filing_deadline:
                 yield ("deadlines", i, "filing"), "只能有一个报送截止日（filing: true）"
@@ -411,12 +401,12 @@ class Notice(Data):
                 yield ("forms", i, *where), why
             if form.direction and form.direction not in codes:
                 yield ("forms", i, "direction"), f"没有方向 {form.direction}；现有 {_listed(codes)}"
-            for j, column in enumerate(form.columns):
-                if column.list and column.list not in self.lists:
-                    yield (
-                        ("forms", i, "columns", j, "list"),
-                        f"没有代码表 {column.list}；现有 {_listed(self.lists)}",
-                    )
+            for place, name in form.lists():
+                if name not in self.lists:
+                    yield ("forms", i, *place), f"没有代码表 {name}；现有 {_listed(self.lists)}"
+            for place, column in form.placed():
+                if column.rule and column.rule not in {r.id for r in self.rules}:
+                    yield ("forms", i, *place, "rule"), f"没有规则 {column.rule}"
         for name, code_list in self.lists.items():
             for j, choice in enumerate(code_list.values):
                 if choice.direction and choice.direction not in codes:
@@ -442,7 +432,7 @@ class Notice(Data):
             if rule.waiver and rule.waiver not in self.by_rule:
                 yield ("rules", i, "waiver"), f"没有规则 {rule.waiver}"
             for f in rule.forms or forms:
-                if rule.column and rule.forms and f in forms and rule.column not in self.by_form[f].by_key:
+                if rule.column and rule.forms and f in forms and not self.by_form[f].has(rule.column):
                     yield ("rules", i, "column"), f"表 {f} 没有列 {rule.column}"
 
 

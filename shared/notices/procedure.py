@@ -3,14 +3,19 @@
 Whether an officer may act for an agency, and what a step causes, is not here: that is the review service.
 """
 
+import datetime as dt
 from collections.abc import Iterator
-from typing import Literal
 
-from shared.notices.model import Notice, Outcome, Procedure, Stage
+from shared.notices.calendar import SHANGHAI, Calendar, Due
+from shared.notices.model import CLOCK, Notice, Outcome, Procedure, Stage, Within
 
-Actor = Literal["filer", "recommender", "city"]
-
-ACTORS: dict[Actor, str] = {"filer": "申报单位", "recommender": "推荐单位", "city": "市局"}
+ACTORS = {
+    "filer": "申报单位",
+    "recommender": "推荐单位",
+    "district": "所在区主管部门",
+    "city": "市局",
+    CLOCK: "期限届满",
+}
 
 
 class NotAllowed(ValueError):
@@ -22,8 +27,30 @@ def start(procedure: Procedure, recommended: bool) -> Stage:
     return next(procedure.by_id[s.stage] for s in procedure.start if s.recommended is recommended)
 
 
-def step(procedure: Procedure, stage_id: str, outcome: str) -> Outcome:
+def actor_name(notice: Notice, actor: str) -> str:
+    """What people call an actor of this procedure."""
+    return notice.roles[actor].name if actor in notice.roles else ACTORS[actor]
+
+
+def due(within: Within, began: dt.datetime, calendar: Calendar) -> Due:
+    """The last day of a stage that began then; the day itself is not counted."""
+    start = began.astimezone(SHANGHAI).date()
+    if within.working_days is not None:
+        return calendar.add_working_days(start, within.working_days)
+    measure = {"years": within.years or 0, "months": within.months or 0, "days": within.days or 0}
+    if within.validity:
+        return Due(calendar.add_period(start, **measure), provisional=False)
+    return calendar.period_end(start, **measure)
+
+
+def over(day: dt.date) -> dt.datetime:
+    """The moment at which a term that ends on this day is over."""
+    return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), SHANGHAI)
+
+
+def step(notice: Notice, stage_id: str, outcome: str) -> Outcome:
     """What this outcome means in this stage, and where it leads."""
+    procedure = notice.procedure
     stage = procedure.by_id.get(stage_id)
     if stage is None:
         raise NotAllowed(f"办理程序中没有阶段“{stage_id}”；现有：{'、'.join(procedure.by_id)}")
@@ -32,33 +59,38 @@ def step(procedure: Procedure, stage_id: str, outcome: str) -> Outcome:
     found = stage.outcomes.get(outcome)
     if found is None:
         options = "、".join(
-            f"{key}（{ACTORS[who_acts(stage, one)]}{one.name}）" for key, one in stage.outcomes.items()
+            f"{key}（{actor_name(notice, who_acts(stage, one))}{one.name}）"
+            for key, one in stage.outcomes.items()
+            if one.actor != CLOCK
         )
         raise NotAllowed(f"“{stage.name}”阶段没有“{outcome}”；可用：{options}")
     return found
 
 
-def who_acts(stage: Stage, outcome: Outcome) -> Actor:
+def who_acts(stage: Stage, outcome: Outcome) -> str:
     """Who may decide this: the stage's actor, unless the outcome has its own."""
     return outcome.actor or stage.actor
 
 
 def draw(notice: Notice) -> str:
     """The procedure as a Mermaid state diagram."""
-    return "\n".join(_lines(notice.procedure)) + "\n"
+    return "\n".join(_lines(notice)) + "\n"
 
 
-def _lines(procedure: Procedure) -> Iterator[str]:
+def _lines(notice: Notice) -> Iterator[str]:
+    procedure = notice.procedure
     yield "stateDiagram-v2"
     yield "    direction LR"
     for stage in procedure.stages:
-        days = f"（{stage.within.working_days}个工作日内）" if stage.within else ""
+        days = ""
+        if stage.within:
+            days = f"（{stage.within.text}{'' if stage.within.then else '内'}）"
         yield f'    state "{stage.name}{days}" as {stage.id}'
     for begin in procedure.start:
         yield f"    [*] --> {begin.stage}: {'有推荐单位' if begin.recommended else '直接报送'}"
     for stage in procedure.stages:
         for outcome in stage.outcomes.values():
-            actor = ACTORS[who_acts(stage, outcome)]
+            actor = actor_name(notice, who_acts(stage, outcome))
             yield f"    {stage.id} --> {outcome.to}: {outcome.name}（{actor}）"
         if stage.ends:
             yield f"    {stage.id} --> [*]"

@@ -13,8 +13,11 @@ from typing import Any, Literal
 from cel_expr_python import cel
 
 from shared.contracts.types import Finding, ItemKind, Kind, Values
+from shared.notices.cards import Block
+from shared.notices.columns import Column
 from shared.notices.forms import dates_of
-from shared.notices.model import Column, Form, Notice, Rule
+from shared.notices.model import Form, Notice, Rule
+from shared.notices.values import printed
 
 Verdict = Literal["met", "broken", "not_applicable", "not_in_force"]
 
@@ -47,6 +50,7 @@ _ITEM: dict[str, Any] = {
 }
 _PACKAGE: dict[str, Any] = {
     "filed.forms": _TEXTS,
+    "filed.titles": _T.Map(_T.STRING, _TEXTS),
     "facts.has_scan": _T.BOOL,
     "facts.has_editable": _T.BOOL,
 }
@@ -60,6 +64,15 @@ _PARTS: dict[str, dict[str, Any]] = {
 }
 """Parts of composite values as an expression sees them. Dates are ISO text, which compares like dates;
 an absent part is empty text or 0."""
+
+_KINDS: dict[str, Any] = {
+    "integer": _T.INT,
+    "decimal": _T.DOUBLE,
+    "percent": _T.DOUBLE,
+    "flag": _T.BOOL,
+    "phones": _TEXTS,
+}
+"""What a plain value is to an expression; text where nothing is said. A date is ISO text."""
 
 _NAME = re.compile(r"\{([^{}]*)\}")
 _DOTTED = re.compile(r"[a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*")
@@ -109,12 +122,16 @@ class RuleError(ValueError):
         self.where = where
 
 
-def _names(columns: Mapping[str, Column]) -> dict[str, Any]:
+def _names(columns: Mapping[str, Column], blocks: Mapping[str, Block]) -> dict[str, Any]:
+    """A table within a card is known by how many rows it has and by its columns, each a list of texts."""
     names: dict[str, Any] = {}
+    for key, block in blocks.items():
+        names[f"row.{key}.count"] = _T.INT
+        names |= {f"row.{key}.{column.key}": _TEXTS for column in block.columns}
     for key, column in columns.items():
         parts = _PARTS.get(column.type)
         if parts is None:
-            names[f"row.{key}"] = _T.STRING
+            names[f"row.{key}"] = _KINDS.get(column.type, _T.STRING)
         else:
             names |= {f"row.{key}.{part}": kind for part, kind in parts.items()}
     return names
@@ -209,7 +226,7 @@ class RuleBook:
         self._by_form: dict[str, list[_Compiled]] = {f.id: [] for f in notice.forms}
         self._package: list[_Compiled] = []
         self._tallies: dict[str, list[tuple[str, str, Any]]] = {f.id: [] for f in notice.forms}
-        rows = {f.id: _names({**f.by_key, **_line_columns(f)}) for f in notice.forms}
+        rows = {f.id: _names({**f.by_key, **_line_columns(f)}, f.blocks) for f in notice.forms}
         for i, rule in enumerate(notice.rules):
             if rule.holds is None:
                 continue
@@ -326,11 +343,16 @@ class RuleBook:
         }
         for name, count in facts.tallies.items():
             known[f"facts.{name}"] = count
-        for column in item.form.columns:
+        for key, block in item.form.blocks.items():
+            rows = item.stored.get(key) or ()
+            known[f"row.{key}.count"] = len(rows)
+            for column in block.columns:
+                known[f"row.{key}.{column.key}"] = [printed(row.get(column.key)) for row in rows]
+        for column in item.form.by_key.values():
             value = item.stored.get(column.key)
             parts = _PARTS.get(column.type)
             if parts is None:
-                known[f"row.{column.key}"] = value or ""
+                known[f"row.{column.key}"] = _seen(value, _KINDS.get(column.type, _T.STRING))
                 continue
             for part, kind in parts.items():
                 known[f"row.{column.key}.{part}"] = _seen(value.get(part) if value else None, kind)
@@ -380,9 +402,9 @@ class RuleBook:
         self, filer: Mapping[str, Any], package: Mapping[str, Any], on: date, *, tallied: bool
     ) -> list[Finding]:
         """Findings about a package as a whole; `filer` gives all of `filer.…`, `package` gives
-        `filed.forms`, `facts.has_scan`, `facts.has_editable` and the tallies of the filer."""
+        `filed.forms`, `filed.titles` (by form, of every item), `facts.has_scan`, `facts.has_editable` and the tallies of the filer."""
         own = {"unit.kind": filer["filer.kind"], "unit.name": filer["filer.name"]}
-        known = {**self._common, **own, **filer, **package}
+        known = {**self._common, **own, "filed.titles": {}, **filer, **package}
         return [
             Finding(
                 rule=one.rule.id,
@@ -410,6 +432,8 @@ def _seen(value: Any, kind: Any) -> Any:
         return value or ""
     if kind == _T.BOOL:
         return bool(value)
+    if kind == _PACKAGE["filed.titles"]:
+        return dict(value or {})
     return list(value or ())
 
 

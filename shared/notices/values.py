@@ -167,6 +167,15 @@ def contact(text: str) -> Contact:
     )
 
 
+def phones(text: str) -> list[str]:
+    """Several telephone numbers in one place, as `固话+手机` asks for; words between them do not matter."""
+    plain = _LABEL.sub(" ", narrow(text).translate(_HYPHENS))
+    numbers = [m.group() for m in _PHONE.finditer(plain)]
+    if not numbers or re.search(r"\d{3,}", _PHONE.sub(" ", plain)):
+        raise fault("R-GEN-003", "不是有效的电话号码（手机11位，固话可带区号和分机）")
+    return list(dict.fromkeys(map(phone, numbers)))
+
+
 def _name(part: str) -> str:
     part = part.strip(":.-").replace("()", "")
     return part if part.count("(") == part.count(")") else part.strip("()")
@@ -310,6 +319,10 @@ def printed(value: Any) -> str:
     """A stored value (as JSON) as the text of its catalogue cell."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "是" if value else "否"
+    if isinstance(value, list):
+        return "、".join(map(printed, value))
     if isinstance(value, dict):
         if "phones" in value:
             return " ".join(filter(None, [value["name"], *value["phones"], value.get("email")]))

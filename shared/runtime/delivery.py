@@ -9,36 +9,26 @@ leaves either nothing, or rows that the sweeper publishes again under the same i
 """
 
 import asyncio
-import hashlib
 import json
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import nats.errors
 import nats.js.errors
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from shared.contracts import registry
-from shared.contracts.envelope import (
-    OUR_SOURCE,
-    Envelope,
-    binary_attributes,
-    binary_to_structured,
-    is_binary,
-)
-from shared.contracts.problem import Problem, faults, problem
+from shared.contracts.problem import Problem, problem
 from shared.contracts.registry import EVENT_REJECTED, EventType
 from shared.contracts.submission import EventRejected, Rejected
-from shared.contracts.types import Finding
 from shared.runtime import metrics
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, passes
+from shared.runtime.decode import Dead, Item, Raw, decode
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.streams import STREAM_OF
 
@@ -52,117 +42,15 @@ MOST_BYTES = 1_000_000
 """Of an event that we say: the streams take 1 MiB with subject and headers. What they do not take would stay
 in the outbox for ever, so it is never put there."""
 
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between the attempts of an event that speaks of something that is not known yet."""
+
 MOST_AGAIN = 12
 """Attempts, over about half a minute, after which what meets another every time is a fault and not a race."""
-
-_TOKEN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_PLAIN = re.compile(r"[!-~]{1,128}")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-class Unstorable(ValueError):
-    """U+0000 in a text, which PostgreSQL keeps in neither text nor jsonb"""
 
 
 class TooBig(ValueError):
     """what would be said is more than a stream takes"""
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """A message as it came, from the bus or from a dead row."""
-
-    subject: str
-    body: bytes
-    headers: Mapping[str, str] | None
-    stream: str
-    seq: int
-    at: datetime
-    again: bool = False
-    """Delivered before: it may have had its effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A message that is what its subject says. `token` is the publisher (or the district), proven by the
-    subject; `received` is when the bus stored it, which an outage of ours does not move."""
-
-    type: EventType
-    event: Envelope[Any]
-    token: str
-    key: UUID
-    digest: UUID
-    received: datetime
-    raw: Raw
-
-    @property
-    def data(self) -> Any:
-        return self.event.data
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    raw: Raw
-    code: str
-    why: str
-    problem: Problem | None = None
-    id: str | None = None
-    type: str | None = None
-
-
-def _uuid(*parts: bytes) -> UUID:
-    return UUID(bytes=hashlib.blake2b(b"\0".join(parts), digest_size=16).digest())
-
-
-def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedelta()) -> Item | Dead:
-    """Judge one message alone, so that a bad one never harms its neighbours."""
-    found = registry.of_subject(raw.subject)
-    if found is None or found[0].name not in heard or not _TOKEN.fullmatch(found[1]):
-        return Dead(raw, "subject", "no such event on this subject")
-    type_, token = found
-    body = raw.body
-    try:
-        if is_binary(raw.headers):
-            body = binary_to_structured(raw.headers or {}, raw.body)
-        event = type_.envelope.model_validate_json(body)
-        # The substring first: the pattern alone would cost more than all of the validation.
-        if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
-            raise Unstorable(Unstorable.__doc__)
-    except (ValidationError, ValueError, RecursionError) as error:
-        return _malformed(raw, body, error)
-    if event.type != type_.ce_type:
-        why = problem("type", "事件类型与主题不符", f"主题应承载 {type_.ce_type}")
-        return Dead(raw, "type", "type does not match subject", why, event.id)
-    if (event.publisher != token) if type_.cls == "in" else (event.source != OUR_SOURCE):
-        why = problem(
-            "identity", "发布者与主题不符", f"source 应为 urn:cn:gov:gz:{token}:<系统名>", status=403
-        )
-        return Dead(raw, "identity", "source is not the publisher of the subject", why, event.id, event.type)
-    key = _uuid(event.source.encode(), event.id.encode())
-    return Item(type_, event, token, key, _uuid(body), raw.at + offset, raw)
-
-
-def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
-    """`body` is the structured document, as far as one could be made."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    errors: list[Finding] = []
-    if isinstance(error, ValidationError):
-        errors = faults(error, document)
-    detail = "文本中不能有 U+0000" if isinstance(error, Unstorable) else f"共{len(errors) or 1}处错误"
-    why = problem("validation", "事件不符合接口契约", detail, errors)
-    head = document if isinstance(document, dict) else {}
-    if is_binary(raw.headers):
-        head = binary_attributes(raw.headers or {})
-    places = ", ".join(f"{e.code} at {e.pointer}" for e in errors[:5]) or type(error).__name__
-    return Dead(raw, "schema", places[:500], why, _plain(head.get("id")), _plain(head.get("type")))
-
-
-def _plain(said: Any) -> str | None:
-    """What the event says of itself, if it can be an id or a type at all: anything else is not repeated."""
-    return said if isinstance(said, str) and _PLAIN.fullmatch(said) else None
 
 
 def _text(said: str) -> str:
@@ -183,6 +71,9 @@ class Tx:
     now: datetime
     said: list[Message] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
+    waits: list[Item] = field(default_factory=list)
+    without_effect: set[UUID] = field(default_factory=set)
+    """Keys that the inbox must not know: they come again, or a person may replay them."""
     after: list[Callable[[], object]] = field(default_factory=list)
     """What to do once it is committed, and only then: counting, remembering. An attempt that is rolled back
     is followed by another."""
@@ -208,6 +99,17 @@ class Tx:
         """The event is well formed and may not be followed: tell its publisher exactly why."""
         self.answer(item, EVENT_REJECTED, _rejection(why, item.raw, item.event.id, item.event.type))
         self.after.append(metrics.REFUSED.labels(item.type.name).inc)
+
+    def wait(self, item: Item, why: Problem) -> None:
+        """What the event speaks of is not known: it may be on its way by another stream, so the event comes again
+        later, as if nothing had been; after the last of `WAITS` it is dead, and its publisher is told why."""
+        self.without_effect.add(item.key)
+        if item.raw.deliveries <= len(WAITS):
+            self.waits.append(item)
+        else:
+            self.dead.append(
+                Dead(item.raw, "waited", "speaks of nothing known", why, item.event.id, item.event.type)
+            )
 
 
 def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> EventRejected:
@@ -239,12 +141,15 @@ class Delivery:
         self._done: list[UUID] = []
         self._rows = f"{service}.outbox"
 
-    async def handle(self, consumer: str, raws: Sequence[Raw]) -> None:
-        """`commit`, then publish what was said (or leave it to the sweeper); raises only when cancelled."""
-        await self.publish(await self.commit(consumer, raws))
+    async def handle(self, consumer: str, raws: Sequence[Raw]) -> dict[int, float]:
+        """`commit`, then publish what was said (or leave it to the sweeper); raises only when cancelled. Returns
+        which messages, by sequence, must be delivered again, and after how many seconds."""
+        done = await self.commit(consumer, raws)
+        await self.publish([m for tx in done for m in tx.said])
+        return {i.raw.seq: WAITS[i.raw.deliveries - 1] for tx in done for i in tx.waits}
 
-    async def commit(self, consumer: str, raws: Sequence[Raw]) -> list[Message]:
-        """Give every message its effect, or a dead row; returns what must now be published.
+    async def commit(self, consumer: str, raws: Sequence[Raw]) -> list[Tx]:
+        """Give every message its effect, or a dead row, or let it wait; returns what was committed.
 
         While the database is away the batch is held; `service.py` tells the server that work goes on.
         """
@@ -254,17 +159,14 @@ class Delivery:
         items = [d for d in decoded if isinstance(d, Item)]
         dead = [d for d in decoded if isinstance(d, Dead)]
         try:
-            said = await self._hold(lambda: self._transact(handler, items, dead))
+            return [await self._hold(lambda: self._transact(handler, items, dead))]
         except Exception as error:
             log.exception("batch failed", extra={"consumer": consumer, "messages": len(raws)}, exc_info=error)
-            said = []
-            for item in items:
-                # One poisonous event must not take its neighbours along: each gets a transaction of its own.
-                said += await self._hold(lambda one=item: self._alone(handler, one))  # type: ignore[misc]
-            said += await self._hold(lambda: self._transact(handler, [], dead))
-        return said
+            # One poisonous event must not take its neighbours along: each gets a transaction of its own.
+            done = [await self._hold(lambda one=item: self._alone(handler, one)) for item in items]  # type: ignore[misc]
+            return [*done, await self._hold(lambda: self._transact(handler, [], dead))]
 
-    async def _hold(self, attempt: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
+    async def _hold(self, attempt: Callable[[], Awaitable[Tx]]) -> Tx:
         delay, met = 0.05, 0
         while True:
             try:
@@ -278,7 +180,7 @@ class Delivery:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5)
 
-    async def _alone(self, handler: Handler, item: Item) -> list[Message]:
+    async def _alone(self, handler: Handler, item: Item) -> Tx:
         try:
             return await self._transact(handler, [item], [])
         except Exception as error:
@@ -291,10 +193,10 @@ class Delivery:
             dead = Dead(item.raw, "internal", type(error).__name__, why, item.event.id, item.event.type)
             return await self._transact(handler, [], [dead])
 
-    async def _transact(self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]) -> list[Message]:
+    async def _transact(self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]) -> Tx:
         """Nearly every event is new: the inbox is only written, with everything else, and what was in it makes
         the attempt fail. Then, and for what was delivered before, it is read first."""
-        known = await self._known(items) if any(item.raw.again for item in items) else {}
+        known = await self._known(items) if any(item.raw.deliveries > 1 for item in items) else {}
         try:
             return await self._attempt(handler, items, dead, known)
         except Again:
@@ -302,19 +204,20 @@ class Delivery:
 
     async def _attempt(
         self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead], known: Mapping[UUID, UUID]
-    ) -> list[Message]:
+    ) -> Tx:
         async with self._begin() as conn:
             tx = Tx(conn, self.clock.now(), dead=list(dead))
             if fresh := self._fresh(tx, items, known):
-                self._remember(conn, fresh)
                 await handler(tx, fresh)
+                fresh = [item for item in fresh if item.key not in tx.without_effect]
+                self._remember(conn, fresh)
             self._bury(tx)
             self._owe(conn, tx.said)
         for step in tx.after:
             step()
         for item in fresh:
             metrics.HANDLED.labels(item.type.name).inc()
-        return tx.said
+        return tx
 
     async def _known(self, items: Sequence[Item]) -> dict[UUID, UUID]:
         """The digests of those that had their effect, by key."""
@@ -343,6 +246,8 @@ class Delivery:
 
     def _remember(self, conn: Connection, items: Sequence[Item]) -> None:
         """The inbox: what makes effects happen once. In one order, so that replicas wait and never both."""
+        if not items:
+            return
         items = sorted(items, key=lambda item: item.key)
         conn.later(
             f"insert into {self.service}.inbox (key, digest) "
@@ -481,7 +386,10 @@ class Delivery:
                 )
             ).all()
         for row in rows:
-            raw = Raw(row.subject, bytes(row.body), row.headers, row.stream, row.seq, row.received)
+            # Nobody would deliver it again: it has had all its deliveries.
+            raw = Raw(
+                row.subject, bytes(row.body), row.headers, row.stream, row.seq, row.received, len(WAITS) + 1
+            )
             found = registry.of_subject(raw.subject)
             for consumer, (heard, _) in self.handlers.items():
                 if found and found[0].name in heard:

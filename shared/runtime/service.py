@@ -29,7 +29,8 @@ from prometheus_client import make_asgi_app
 from shared.runtime import metrics, shim, streams
 from shared.runtime.clock import Clock
 from shared.runtime.database import Database, connect, head, passes
-from shared.runtime.delivery import Delivery, Handler, Raw
+from shared.runtime.decode import Raw
+from shared.runtime.delivery import Delivery, Handler
 from shared.runtime.publisher import Publisher
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
@@ -187,10 +188,10 @@ class _State:
         metrics.BATCH.observe(len(messages))
         try:
             raws = [_raw_of(m) for m in messages]
-            await self.context.delivery.handle(consumer.durable, raws)
+            waits = await self.context.delivery.handle(consumer.durable, raws)
             # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
-            for m in messages:
-                await m.ack()
+            for m, raw in zip(messages, raws, strict=True):
+                await (m.nak(delay=waits[raw.seq]) if raw.seq in waits else m.ack())
         except Exception as error:
             # Nothing is acknowledged: the server delivers again.
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
@@ -379,7 +380,7 @@ def _raw_of(message: Msg) -> Raw:
         told.stream,
         told.sequence.stream,
         told.timestamp,
-        told.num_delivered > 1,
+        told.num_delivered,
     )
 
 

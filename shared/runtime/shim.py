@@ -70,9 +70,18 @@ async def _fetch(self: Any, batch: int = 1, timeout: float | None = 5, heartbeat
         # A request ended. What neither ran out nor was used up (no consumer, no leader) would end at once again.
         await asyncio.sleep(0.25 if self._refused else 0)
         raise nats.errors.TimeoutError
+    if len(messages) < batch and (pause := LINGER * (getattr(self, "_last", 1) - 1)):
+        # Under load, batches of a few would cost more than the wait for some more; alone, a message never waits.
+        await asyncio.sleep(min(pause, MOST_LINGER))
+        messages += _take(self, batch - len(messages))
     await _ask(self, batch)
+    self._last = len(messages)
     self._partial = len(messages) < batch
     return messages
+
+
+LINGER, MOST_LINGER = 0.001, 0.008
+"""Seconds to wait for more, for every message of the last batch but one; at most."""
 
 
 STANDS = 10.0

@@ -22,6 +22,7 @@ from services.export import store as export
 from services.intake import store as intake
 from services.notify import store as notify
 from services.notify.owed import Owed
+from services.review import store as review
 from shared.runtime import SERVICES
 from shared.runtime.database import (
     Again,
@@ -474,6 +475,28 @@ async def test_an_item_that_is_filed_again_in_its_first_batch_is_stored_as_filed
         await conn.commit()
         rows = await conn.read("select submission.case, revision, title, late from intake.submission")
         assert {tuple(row) for row in rows} == {(A, 3, "t3", True), (B, 1, "t", False)}
+
+
+async def test_the_clock_looks_only_at_what_is_due(postgres: Postgres, database: str) -> None:
+    """Among 20,000 terms that are still to come, five that are over are found by the index, oldest first."""
+    async with connection(postgres.dsn(database)) as conn:
+        await conn.execute(
+            'insert into review."case" ("case", number, notice, form, stage, version, revision, filer, unit, district, '
+            'item_kind, title, "values", findings, late, filed, entered, provisional, wakes) '
+            "select gen_random_uuid(), n::text, case when n = 5 then 'other' else 'n' end, 'F1', 's', 1, 1, "
+            """'{"code": "x", "kind": "K6", "name": "x"}', 'u', 'd', 'product', 't', '{}', '[]', false, now(), now(), """
+            "false, now() + make_interval(mins => n - 4) from generate_series(1, 20000) as n"
+        )
+        await conn.execute('analyze review."case"')
+        now = (await conn.read("select now() + interval '2 minutes' as at"))[0].at
+        assert [case.number for case in await review.woken(conn, now, ["n"])] == ["1", "2", "3", "4", "6"]
+        plan = await conn.driver.fetch(
+            'explain select * from review."case" where wakes <= $1 and notice = any($2) '
+            'order by wakes, "case" limit 200 for update skip locked',
+            now,
+            ["n"],
+        )
+        assert any("review_case_wakes" in row[0] for row in plan), plan
 
 
 # --- the mail ledger ---------------------------------------------------------------------------------

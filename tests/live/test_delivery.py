@@ -32,6 +32,7 @@ from services.notify.handlers import Notify
 from shared.contracts import registry
 from shared.contracts.envelope import YIQI
 from shared.contracts.mail import MailSent
+from shared.contracts.problem import problem
 from shared.contracts.submission import EventAccepted
 from shared.notices.directory import Directory
 from shared.notices.load import load_all
@@ -39,7 +40,8 @@ from shared.runtime import delivery as delivery_module
 from shared.runtime import shim
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, connect, delivery_tables
-from shared.runtime.delivery import Delivery, Handler, Item, Raw, Tx
+from shared.runtime.decode import Item, Raw
+from shared.runtime.delivery import WAITS, Delivery, Handler, Tx
 from shared.runtime.embedded import Nats, Postgres, eventually
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.service import Context
@@ -519,6 +521,39 @@ async def test_what_follows_a_commit_is_done_once_however_often_it_was_tried(
         assert await world.effects() == ["a", "b"]
 
 
+async def test_what_speaks_of_the_unknown_waits_then_is_dead_and_can_be_replayed(
+    nats_server: Nats, postgres: Postgres, database: str
+) -> None:
+    async with fresh(nats_server, postgres, database) as world:
+        known: set[str] = set()
+
+        async def waiting(tx: Tx, items: Sequence[Item]) -> None:
+            for item in items:
+                if item.event.id in known:
+                    await effect(tx, [item])
+                else:
+                    tx.wait(item, problem("case", "没有这个项目", "请核对", status=404))
+
+        delivery = await world.delivery(waiting)
+        known.add("neighbour")
+        batch = [raw(wire("early"), 1), raw(wire("neighbour"), 2), raw(wire("never"), 3)]
+        assert await delivery.handle("probe-in", batch) == {1: WAITS[0], 3: WAITS[0]}
+        assert await world.effects() == ["neighbour"]
+        known.add("early")  # meanwhile its case has come
+        again = [replace(one, deliveries=2) for one in (batch[0], batch[2])]
+        assert await delivery.handle("probe-in", again) == {3: WAITS[1]}
+        assert await world.effects() == ["neighbour", "early"]
+        last = replace(batch[2], deliveries=len(WAITS) + 1)
+        assert await delivery.handle("probe-in", [last]) == {}
+        assert await world.dead() == [(3, "waited", "dead")]
+        assert ("rejected", "never") in await world.answers()
+        known.add("never")
+        await world.rows("update probe.dead set state = 'replay' returning n")
+        await delivery.replay()
+        assert await world.effects() == ["neighbour", "early", "never"]
+        assert await world.dead() == [(3, "waited", "replayed")]
+
+
 async def test_what_meets_another_every_time_is_a_fault(
     nats_server: Nats, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -608,7 +643,9 @@ async def test_what_was_delivered_before_is_not_handled_only_to_be_rolled_back(
 
         delivery = await world.delivery(noting)
         await delivery.handle("probe-in", [raw(wire("a"), 1)])
-        await delivery.handle("probe-in", [replace(raw(wire("a"), 1), again=again), raw(wire("b"), 2)])
+        await delivery.handle(
+            "probe-in", [replace(raw(wire("a"), 1), deliveries=2 if again else 1), raw(wire("b"), 2)]
+        )
         assert handled == (["a", "b"] if again else ["a", "a", "b", "b"])
         assert await world.effects() == ["a", "b"]
 

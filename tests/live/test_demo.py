@@ -104,7 +104,8 @@ def test_the_demo_ends_well(played: Played) -> None:
 def test_it_covers_every_annex_kind_and_several_districts(played: Played) -> None:
     report = played.report
     assert report["rows"]["filed"] >= 60
-    assert report["forms"] == sorted(form.id for form in NOTICE.forms)
+    # The cards are filed in tests/live/test_card_filing.py; the demo plays the lists.
+    assert report["forms"] == sorted(form.id for form in NOTICE.forms if form.columns)
     assert report["kinds"] == ["K1", "K2", "K3", "K4", "K5", "K6"]
     assert len(report["districts"]) >= 5
     assert len({f["rule"] for f in report["findings"] if f["severity"] != "info"}) >= 12

@@ -118,7 +118,11 @@ ONE = [
         "forms[0].columns[0].list",
         "没有代码表 domains；现有 ",
     ),
-    (("forms: [F10-2]}", "forms: [F10-3]}"), "directions[8].forms[0]", "没有表 F10-3；现有 F10-2、F3"),
+    (
+        ("forms: [F10-2, F10-1]}", "forms: [F10-3, F10-1]}"),
+        "directions[8].forms[0]",
+        "没有表 F10-3；现有 F10-1、F10-2、F3",
+    ),
     (
         ("direction: D02", "direction: D12"),
         "lists.service_domain.values[1].direction",
@@ -155,27 +159,27 @@ ONE = [
     ),
     (
         ('holds: "!facts.refiled"', 'holds: "facts.refiled &&"'),
-        "rules[30].holds",
+        "rules[42].holds",
         "语法错误：mismatched input '<EOF>'",
     ),
     (
         ('holds: "!facts.refiled"', 'holds: "facts.refiled > 1"'),
-        "rules[30].holds",
+        "rules[42].holds",
         "类型不符，没有这样的运算",
     ),
     (
         ('holds: "!facts.refiled"', 'holds: "item.title"'),
-        "rules[30].holds",
+        "rules[42].holds",
         "表达式应得出真或假（bool），实为 STRING",
     ),
     (
         ('holds: "!facts.refiled"', "holds: \"item.title.matches('(')\""),
-        "rules[30].holds",
+        "rules[42].holds",
         "表达式在空行上无法求值：invalid regular expression",
     ),
     (
         ('holds: "!facts.refiled"', 'holds: "int(item.title) > 0"'),
-        "rules[30].holds",
+        "rules[42].holds",
         "表达式在空行上无法求值",
     ),
     (

@@ -322,8 +322,19 @@ def _refusal(document: dict[str, Any]) -> ValidationError:
     return refused.value
 
 
-def test_a_decision_needs_a_reason() -> None:
-    case = "0b6a7c1e-2f4d-5a89-9c3e-7d1f60a2b845"
-    DecisionMade.model_validate({"case": case, "outcome": "accept", "reason": "同意"})
-    with pytest.raises(ValidationError):
-        DecisionMade.model_validate({"case": case, "outcome": "accept", "reason": ""})
+@pytest.mark.parametrize(
+    ("rule", "more", "expected"),
+    [
+        ("R-GEN-012", {"reason": "同意"}, "met"),
+        ("R-GEN-012", {"reason": ""}, "broken"),
+        ("R-GEN-012", {}, "broken"),
+    ],
+)
+def test_a_decision_needs_a_reason(rule: str, more: dict[str, str], expected: str) -> None:
+    """Who and when is proven by the envelope; why must be said."""
+    made = {"case": "0b6a7c1e-2f4d-5a89-9c3e-7d1f60a2b845", "outcome": "accept", **more}
+    if expected == "met":
+        assert DecisionMade.model_validate(made).reason
+        return
+    with pytest.raises(ValidationError, match="reason"):
+        DecisionMade.model_validate(made)

@@ -54,7 +54,43 @@ CLUSTER = {
     "participants": "50",
     "contact": "张三 83726619",
 }
-ROWS = {"F3": LECTURE, "F5": LOAN, "F8": CLUSTER}
+COMPANY = {
+    "recommender": "某区",
+    "filled_by": "张三",
+    "filled_on": "2025年3月5日",
+    "company_name": "甲公司",
+    "uscc": "91110000600037341L",
+    "company_intro": "简介",
+    "reason": "理由",
+    "contact_name": "张三",
+    "contact_title": "经理",
+    "contact_phone": "83726619",
+}
+TITLE = "甲公司—供应链金融典型案例"
+APPLICATION = {
+    "case_name": TITLE,
+    "applicant_org": "甲公司",
+    "applied_on": "2025年3月5日",
+    "org_name": "甲公司",
+    "uscc": "91110000600037341L",
+    "address": "天河区",
+    "org_type": "民营",
+    "headcount": "100人",
+    "main_products": "金融服务",
+    "contact_name": "张三",
+    "contact_title": "经理",
+    "contact_phone": "83726619",
+    "contact_email": "a@b.cn",
+    "org_intro": "简介",
+    "case_name_2": TITLE,
+    "declaration_accepted": "是",
+    "case_title": TITLE,
+    "pain_points": "融资难",
+    "practices": "对接",
+    "results": "服务100家企业",
+    "lessons": "协作",
+}
+ROWS = {"F3": LECTURE, "F5": LOAN, "F8": CLUSTER, "F9-2": COMPANY, "F10-1": APPLICATION}
 GAMES = {**LECTURE, "service_domain": "第十五届全运会产品和服务场景对接服务"}
 
 
@@ -159,6 +195,18 @@ ITEMS = [
     ("R-COL-026", Case(row={**GAMES, "content": "其他（低空经济）"}), "met"),
     ("R-COL-026", Case(row=GAMES), "broken"),
     ("R-COL-026", Case(), "not_applicable"),
+    # 附件9-2 注: one enterprise a form
+    ("R-COL-029", Case(form="F9-2"), "met"),
+    ("R-COL-029", Case(form="F9-2", row={"company_name": "甲公司、乙公司"}), "broken"),
+    # 附件10-1: results with figures, a title of one shape that is everywhere the same, the declaration
+    ("R-COL-033a", Case(form="F10-1"), "met"),
+    ("R-COL-033a", Case(form="F10-1", row={"results": "成效显著。"}), "broken"),
+    ("R-COL-035", Case(form="F10-1"), "met"),
+    ("R-COL-035", Case(form="F10-1", row={"case_title": "某案例"}), "broken"),
+    ("R-COL-035a", Case(form="F10-1"), "met"),
+    ("R-COL-035a", Case(form="F10-1", row={"org_name": "乙公司"}), "broken"),
+    ("R-COL-036", Case(form="F10-1"), "met"),
+    ("R-COL-036", Case(form="F10-1", row={"declaration_accepted": "否"}), "broken"),
     # ours: the same item twice in a round
     ("R-COL-040", Case(), "met"),
     ("R-COL-040", Case(facts=Facts(refiled=True)), "broken"),
@@ -180,9 +228,12 @@ def filer(kind: Kind = "K2", *, registered: bool = False) -> dict[str, Any]:
     }
 
 
-def package(*forms: str, scan: bool = True, editable: bool = True, june: int = 1) -> dict[str, Any]:
+def package(
+    *forms: str, scan: bool = True, editable: bool = True, june: int = 1, **titles: list[str]
+) -> dict[str, Any]:
     return {
         "filed.forms": list(forms),
+        "filed.titles": {form: titles.get(form.replace("-", "_"), ["某项目"]) for form in forms},
         "facts.has_scan": scan,
         "facts.has_editable": editable,
         "facts.june_activities": june,
@@ -208,6 +259,8 @@ PACKAGES = [
     ("R-COL-018", filer(), package("F3", scan=False), True),
     ("R-COL-018", filer(), package("F3", editable=False), True),  # T-COL-08
     ("R-COL-018", filer("K6"), package("F10-2", scan=False, editable=False), True),
+    ("R-COL-038a", filer(), package("F10-1", "F10-2"), False),
+    ("R-COL-038a", filer(), package("F10-1", "F10-2", F10_2=["某项目", "另一项目"]), True),  # T-COL-13
 ]
 
 

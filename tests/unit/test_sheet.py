@@ -20,8 +20,9 @@ from python_calamine import CalamineWorkbook
 from services.export import sheet
 from services.export.sheet import MAX_TEXT, Row, arrange, catalogue, clean, digest, file_name, object_name
 from shared.contracts.types import Values
+from shared.notices.columns import Column
 from shared.notices.load import load
-from shared.notices.model import Column, Form, Notice
+from shared.notices.model import Form, Notice
 
 ROOT = Path(__file__).parents[2]
 NOTICE = ROOT / "shared/notices/data/gz-collection-2025q1.yaml"

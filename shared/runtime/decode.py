@@ -1,0 +1,132 @@
+"""One message judged alone: what it is, who says it, and under which identity; or why it is none of ours.
+
+What follows from it is not here: that is `delivery.py`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from shared.contracts import registry
+from shared.contracts.envelope import (
+    OUR_SOURCE,
+    Envelope,
+    binary_attributes,
+    binary_to_structured,
+    is_binary,
+)
+from shared.contracts.problem import Problem, faults, problem
+from shared.contracts.registry import EventType
+from shared.contracts.types import Finding
+
+_TOKEN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_PLAIN = re.compile(r"[!-~]{1,128}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Unstorable(ValueError):
+    """U+0000 in a text, which PostgreSQL keeps in neither text nor jsonb"""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A message as it came, from the bus or from a dead row."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str] | None
+    stream: str
+    seq: int
+    at: datetime
+    deliveries: int = 1
+    """How often it has been delivered; more than once, it may have had its effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A message that is what its subject says. `token` is the publisher (or the district), proven by the
+    subject; `received` is when the bus stored it, which an outage of ours does not move."""
+
+    type: EventType
+    event: Envelope[Any]
+    token: str
+    key: UUID
+    digest: UUID
+    received: datetime
+    raw: Raw
+
+    @property
+    def data(self) -> Any:
+        return self.event.data
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    raw: Raw
+    code: str
+    why: str
+    problem: Problem | None = None
+    id: str | None = None
+    type: str | None = None
+
+
+def _uuid(*parts: bytes) -> UUID:
+    return UUID(bytes=hashlib.blake2b(b"\0".join(parts), digest_size=16).digest())
+
+
+def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedelta()) -> Item | Dead:
+    """Judge one message alone, so that a bad one never harms its neighbours."""
+    found = registry.of_subject(raw.subject)
+    if found is None or found[0].name not in heard or not _TOKEN.fullmatch(found[1]):
+        return Dead(raw, "subject", "no such event on this subject")
+    type_, token = found
+    body = raw.body
+    try:
+        if is_binary(raw.headers):
+            body = binary_to_structured(raw.headers or {}, raw.body)
+        event = type_.envelope.model_validate_json(body)
+        # The substring first: the pattern alone would cost more than all of the validation.
+        if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
+            raise Unstorable(Unstorable.__doc__)
+    except (ValidationError, ValueError, RecursionError) as error:
+        return _malformed(raw, body, error)
+    if event.type != type_.ce_type:
+        why = problem("type", "事件类型与主题不符", f"主题应承载 {type_.ce_type}")
+        return Dead(raw, "type", "type does not match subject", why, event.id)
+    if (event.publisher != token) if type_.cls == "in" else (event.source != OUR_SOURCE):
+        why = problem(
+            "identity", "发布者与主题不符", f"source 应为 urn:cn:gov:gz:{token}:<系统名>", status=403
+        )
+        return Dead(raw, "identity", "source is not the publisher of the subject", why, event.id, event.type)
+    key = _uuid(event.source.encode(), event.id.encode())
+    return Item(type_, event, token, key, _uuid(body), raw.at + offset, raw)
+
+
+def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
+    """`body` is the structured document, as far as one could be made."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    errors: list[Finding] = []
+    if isinstance(error, ValidationError):
+        errors = faults(error, document)
+    detail = "文本中不能有 U+0000" if isinstance(error, Unstorable) else f"共{len(errors) or 1}处错误"
+    why = problem("validation", "事件不符合接口契约", detail, errors)
+    head = document if isinstance(document, dict) else {}
+    if is_binary(raw.headers):
+        head = binary_attributes(raw.headers or {})
+    places = ", ".join(f"{e.code} at {e.pointer}" for e in errors[:5]) or type(error).__name__
+    return Dead(raw, "schema", places[:500], why, _plain(head.get("id")), _plain(head.get("type")))
+
+
+def _plain(said: Any) -> str | None:
+    """What the event says of itself, if it can be an id or a type at all: anything else is not repeated."""
+    return said if isinstance(said, str) and _PLAIN.fullmatch(said) else None
