@@ -56,8 +56,8 @@ on conflict (notice, unit, name, scope) do update set used = tally.used + exclud
 """
 CASE = """
 insert into review."case" ("case", number, notice, form, stage, version, revision, filer, unit, district, direction,
-    item_kind, title, "values", findings, late, filed, provisional)
-select c, n, o, f, 'formal_check', 1, 1, p, u, d, i, k, t, v, '[]', false, a, false from unnest($1::uuid[], $2::text[],
+    item_kind, title, "values", findings, late, filed, entered, provisional)
+select c, n, o, f, 'formal_check', 1, 1, p, u, d, i, k, t, v, '[]', false, a, a, false from unnest($1::uuid[], $2::text[],
     $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::jsonb[],
     $12::timestamptz[]) as x (c, n, o, f, p, u, d, i, k, t, v, a) on conflict do nothing
 """
