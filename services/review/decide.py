@@ -274,8 +274,7 @@ def _moved(notice: Notice, case: Case, outcome: Outcome, at: datetime, calendar:
 
 def _entering(notice: Notice, case: Case, stage: Stage, at: datetime, calendar: Calendar) -> Case:
     """The case in its new stage, with the date by which that should be over, where it has one."""
-    returned_to = {o.to for s in notice.procedure.stages for o in s.outcomes.values() if o.term}
-    paused = case.due if case.stage in returned_to else case.paused
+    paused = case.due if case.stage in notice.procedure.returned_to else case.paused
     entered = replace(
         case, stage=stage.id, entered=at, due=None, provisional=False, wakes=None, paused=paused
     )

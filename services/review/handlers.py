@@ -34,11 +34,11 @@ class Review:
     def __init__(self) -> None:
         self.notices: dict[str, CompiledNotice] = {}
         self.calendar = Calendar.load()
+        self.recounted = False
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
         self.calendar = Calendar.load(context.settings.calendars)
-        await self._recount(context)
 
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
         """Accepted rows: a new case, or a later filing of a known one."""
@@ -63,6 +63,9 @@ class Review:
     async def tick(self, context: Context) -> None:
         """Every second: what the end of a term brings about, the longest overdue first, each once. A step may
         wake the case again, when several terms passed while nobody looked."""
+        if not self.recounted:
+            await self._recount(context)
+            self.recounted = True
         while True:
             async with context.delivery.transaction() as tx:
                 known = {case.case: case for case in await store.woken(tx.conn, tx.now, self.notices)}
@@ -77,7 +80,8 @@ class Review:
                 return
 
     async def _recount(self, context: Context) -> None:
-        """Dates that were provisional when they were counted: this start may know more."""
+        """Dates that were provisional when they were counted: this start may know more. Not in `setup`, which
+        must not need the database."""
         async with context.delivery.transaction() as tx:
             known = {case.case: case for case in await store.provisional(tx.conn)}
             steps = [

@@ -227,6 +227,11 @@ class Procedure(Data):
     def by_id(self) -> dict[str, Stage]:
         return {s.id: s for s in self.stages}
 
+    @cached_property
+    def returned_to(self) -> frozenset[str]:
+        """Stages that a case may come back to, and whose term then goes on or is followed by another."""
+        return frozenset(o.to for s in self.stages for o in s.outcomes.values() if o.term)
+
     def crossed(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         known = _listed(self.by_id)
         for i, start in enumerate(self.start):

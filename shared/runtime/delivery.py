@@ -132,12 +132,15 @@ class Delivery:
         publisher: Publisher,
         clock: Clock,
         handlers: Mapping[str, tuple[Mapping[str, EventType], Handler]],
+        *,
+        most_again: int = MOST_AGAIN,
     ) -> None:
         self.service = service
         self.engine = engine
         self.publisher = publisher
         self.clock = clock
         self.handlers = handlers
+        self.most_again = most_again
         self._done: list[UUID] = []
         self._rows = f"{service}.outbox"
 
@@ -173,7 +176,7 @@ class Delivery:
                 return await attempt()
             except Exception as error:
                 met += isinstance(error, Again)
-                if not _outage(error) or met >= MOST_AGAIN:
+                if not _outage(error) or met >= self.most_again:
                     raise
                 metrics.HELD.inc()
                 log.warning("holding the batch", extra={"error_type": type(error).__name__})
@@ -232,7 +235,7 @@ class Delivery:
         """The first of every identity that is new; a known id with another body is an error."""
         seen, fresh = dict(known), []
         for item in items:
-            digest = seen.setdefault(item.key, item.digest)
+            digest = seen.setdefault(item.key, item.digest)  # its own object only the first time
             if item.key not in known and digest is item.digest:
                 fresh.append(item)
                 continue

@@ -29,6 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Self, TypeVar, overload
 from urllib.parse import quote
+from weakref import WeakSet
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -294,6 +295,40 @@ class Postgres(_Server):
         return False
 
 
+class _Controller(Controller):
+    """aiosmtpd closes its loop over connections that are still open: their sockets would be found by the garbage
+    collector, as an error of whoever runs then."""
+
+    def factory(self) -> SMTP:
+        client: SMTP = super().factory()  # type: ignore[no-untyped-call]  # aiosmtpd leaves it untyped
+        self._clients.add(client)
+        return client
+
+    def start(self) -> None:
+        self._clients: WeakSet[SMTP] = WeakSet()
+        super().start()
+
+    def stop(self, no_assert: bool = False) -> None:
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(10)
+        super().stop(no_assert)
+
+    async def _hang_up(self) -> None:
+        myself, quiet = asyncio.current_task(), 0
+        # Whom the server has just accepted becomes a client some turns later, and then ends in the next.
+        while quiet < 5:
+            for client in list(self._clients):
+                if isinstance(client.transport, asyncio.WriteTransport):
+                    client.transport.abort()
+            quiet += 1
+            if others := asyncio.all_tasks() - {myself}:
+                await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                quiet = 0
+            await asyncio.sleep(0)
+        # Last, and with nobody on the way in: a connection that is accepted by a closed server is left open.
+        if self.server:
+            self.server.close()
+
+
 @dataclass
 class MailCatcher:
     """An SMTP server in a thread; keeps messages as `NNNN-<recipient>.eml`, the envelope in X- headers."""
@@ -315,7 +350,7 @@ class MailCatcher:
         if self._controller is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._received = max(map(_number, self.messages()), default=0)
-            self._controller = Controller(self, hostname=HOST, port=self.port)
+            self._controller = _Controller(self, hostname=HOST, port=self.port)
             self._controller.start()
         return self
 

@@ -32,6 +32,7 @@ from shared.runtime.database import Database, connect, head, passes
 from shared.runtime.decode import Raw
 from shared.runtime.delivery import Delivery, Handler
 from shared.runtime.publisher import Publisher
+from shared.runtime.pull import leave
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
 
@@ -209,7 +210,7 @@ class _State:
             yield from messages
         for subscriber in self.subscribers:
             if subscriber.subscription is not None:
-                yield from shim.waiting(subscriber.subscription)
+                yield from subscriber.subscription.waiting()
 
     async def _keep(self) -> None:
         """Tell the server that work goes on: a long workbook must not be delivered twice, and an outage of
@@ -269,7 +270,7 @@ class _State:
             return
         subscriptions = [s.subscription for s in self.subscribers if s.subscription is not None]
         with suppress(nats.errors.Error, OSError):  # an outage: they come again after ack_wait
-            await _give_back(await shim.leave(self.context.client, subscriptions))
+            await _give_back(await leave(self.context.client, subscriptions))
 
     async def stopped(self) -> None:
         if self.context:

@@ -36,7 +36,6 @@ from shared.contracts.problem import problem
 from shared.contracts.submission import EventAccepted
 from shared.notices.directory import Directory
 from shared.notices.load import load_all
-from shared.runtime import delivery as delivery_module
 from shared.runtime import shim
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, connect, delivery_tables
@@ -555,10 +554,9 @@ async def test_what_speaks_of_the_unknown_waits_then_is_dead_and_can_be_replayed
 
 
 async def test_what_meets_another_every_time_is_a_fault(
-    nats_server: Nats, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+    nats_server: Nats, postgres: Postgres, database: str
 ) -> None:
     """And one event that does is dead, its neighbours are not held for ever."""
-    monkeypatch.setattr(delivery_module, "MOST_AGAIN", 3)
     async with fresh(nats_server, postgres, database) as world:
 
         async def never(tx: Tx, items: Sequence[Item]) -> None:
@@ -567,6 +565,7 @@ async def test_what_meets_another_every_time_is_a_fault(
                 raise Again
 
         delivery = await world.delivery(never)
+        delivery.most_again = 3
         await delivery.handle("probe-in", [raw(wire("a"), 1), raw(wire("b"), 2), raw(wire("c"), 3)])
         assert await world.effects() == ["a", "c"]
         assert await world.dead() == [(2, "internal", "dead")]

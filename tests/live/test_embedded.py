@@ -1,8 +1,10 @@
 """The embedded servers keep what they accepted, and leave nothing behind."""
 
 import asyncio
+import gc
 import json
 import smtplib
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -172,3 +174,16 @@ def test_waiting_has_an_end() -> None:
     with pytest.raises(TimeoutError, match="a miracle"):
         asyncio.run(eventually(lambda: False, timeout=0.05, what="a miracle"))
     assert asyncio.run(eventually(lambda: asyncio.to_thread(free_port))) >= 20_000
+
+
+def test_the_mail_catcher_leaves_no_connection_to_the_collector(tmp_path: Path) -> None:
+    """Such as are open, or just being opened, when it stops: an unclosed socket is an error of whoever runs when it
+    is collected, here of this test."""
+    for _ in range(10):
+        catcher = MailCatcher(tmp_path).start()
+        open_ = [socket.create_connection(("127.0.0.1", catcher.port)) for _ in range(5)]
+        catcher.stop()
+        for one in open_:
+            one.close()
+        del catcher
+        gc.collect()

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from nats.js import JetStreamContext
 from services.cli.local import Local
 from shared.contracts import registry
 from shared.notices.directory import unlisted
-from shared.runtime import streams
 from shared.runtime.embedded import Nats, wait_until
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, IN, OUT, STREAMS, Drift, provision
@@ -220,10 +219,10 @@ def test_a_deleted_consumer_ends_it_and_it_comes_back_only_when_provisioned(runn
     assert asyncio.run(answers(running)) == before + Counter(["after"])
 
 
-async def _change(local: Local, ack_wait: float) -> None:
-    (wanted,) = (c for c in CONSUMERS if c.durable == "intake-in")
+async def _change(local: Local, ack_wait: float, durable: str = "intake-in") -> None:
+    (wanted,) = (c for c in CONSUMERS if c.durable == durable)
     async with jetstream(local.nats) as js:
-        await js.add_consumer(IN, wanted.config().evolve(ack_wait=ack_wait))
+        await js.add_consumer(wanted.stream, wanted.config().evolve(ack_wait=ack_wait))
 
 
 def test_a_changed_consumer_is_refused(running: Local) -> None:
@@ -263,13 +262,18 @@ def _held(local: Local) -> float:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "control: not told"])
-def test_an_outage_spends_no_deliveries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+def test_an_outage_spends_no_deliveries(tmp_path: Path, told: bool) -> None:
     """With an ack_wait of 3 s: what is worked on and what waits behind it is told to be in progress."""
-    monkeypatch.setattr(streams, "ACK_WAIT", 3)  # for provisioning, as `hasten` for the service
     sabotage = {"PYTHONPATH": str(Path(__file__).parent / "sabotage")}
     sabotage["SABOTAGE"] = "hasten" if told else "hasten,idle"
     ids = [f"outage-{n}" for n in range(30)]
-    with Local(tmp_path, sync_always=False, mail=False, extra=sabotage, services=(NAME,)) as here:
+    here = Local(tmp_path, sync_always=False, mail=False, extra=sabotage, services=(NAME,))
+    with ExitStack() as stack:
+        stack.callback(here.stop)
+        here.infrastructure()
+        for consumer in ("intake-in", "intake-evt"):
+            asyncio.run(_change(here, 3, consumer))  # as `hasten` tells the service
+        here.launch(NAME)
         here.ready()
         here.postgres.kill()
         asyncio.run(publish(here, ids))

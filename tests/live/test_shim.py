@@ -23,6 +23,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from shared.runtime import shim
 from shared.runtime.embedded import Nats, eventually
+from shared.runtime.pull import Pull, leave
 
 Hpub = Callable[[int, bytes, bytes, bytes], None]
 
@@ -199,20 +200,26 @@ def test_without_the_repair_a_batch_that_is_not_full_comes_late_or_is_lost(nats_
 # --- fetch in one process ----------------------------------------------------------------------------
 
 
+async def subscribed(js: JetStreamContext, stream: str) -> Pull:
+    subscription = await js.pull_subscribe_bind(durable="reader", stream=stream)
+    assert isinstance(subscription, Pull)
+    return subscription
+
+
 @asynccontextmanager
-async def reading(server: Nats, stream: str) -> AsyncIterator[tuple[JetStreamContext, Any]]:
+async def reading(server: Nats, stream: str) -> AsyncIterator[tuple[JetStreamContext, Pull]]:
     """A fresh stream, and a subscription of its consumer `reader`."""
     shim.install()
     await _streams(server.url, [stream])
     client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
     try:
         js = client.jetstream(timeout=5)
-        yield js, await js.pull_subscribe_bind(durable="reader", stream=stream)
+        yield js, await subscribed(js, stream)
     finally:
         await client.close()
 
 
-async def collect(subscription: Any, n: int, batch: int = 20) -> list[str]:
+async def collect(subscription: Pull, n: int, batch: int = 20) -> list[str]:
     """The bodies of `n` messages, as FastStream's loop asks for them."""
     bodies: list[str] = []
     while len(bodies) < n:
@@ -231,14 +238,13 @@ async def test_one_request_stands_however_often_it_is_asked(nats_server: Nats) -
         assert (await js.consumer_info("STANDING", "reader")).num_waiting == 1
 
 
-@pytest.mark.parametrize("bytes_", [shim.MOST_WAITING, 2000], ids=["in number", "in bytes"])
+@pytest.mark.parametrize("most_bytes", [Pull.most_bytes, 2000], ids=["in number", "in bytes"])
 async def test_requests_do_not_pile_up_as_they_are_used_up_and_run_out(
-    nats_server: Nats, monkeypatch: pytest.MonkeyPatch, bytes_: int
+    nats_server: Nats, most_bytes: int
 ) -> None:
     """Every request ends with a status, which may come when the next one stands already."""
-    monkeypatch.setattr(shim, "STANDS", 0.2)
-    monkeypatch.setattr(shim, "MOST_WAITING", bytes_)
     async with reading(nats_server, "PILE") as (js, subscription):
+        subscription.stands, subscription.most_bytes = 0.2, most_bytes
         for n in range(200):
             await js.publish("pile.x", str(n).encode())
         assert await collect(subscription, 200, batch=7) == [str(n) for n in range(200)]
@@ -260,10 +266,10 @@ async def test_everything_comes_once_and_in_order_in_batches_of_at_most_what_was
             messages = await fetch(*arguments, **more)
             sizes.append(len(messages))
             # Never more in our hands than this batch and another.
-            assert (await js.consumer_info("ORDERLY", "reader")).num_ack_pending <= 40
+            assert len(subscription.waiting()) <= 20
             return messages
 
-        subscription.fetch = measured
+        subscription.fetch = measured  # type: ignore[method-assign]
         publishing = asyncio.gather(*(js.publish("orderly.x", str(n).encode()) for n in range(300)))
         bodies = await collect(subscription, 300)
         await publishing
@@ -282,7 +288,7 @@ async def test_a_request_that_died_with_its_connection_is_asked_again(tmp_path: 
             await eventually(lambda: client.is_connected and client.stats["reconnects"], 10, "the client")
             await js.publish("reborn.x", b"after")
             # Sooner than the request would have ended that the old server forgot.
-            assert await asyncio.wait_for(collect(subscription, 1), shim.STANDS / 2) == ["after"]
+            assert await asyncio.wait_for(collect(subscription, 1), subscription.stands / 2) == ["after"]
 
 
 async def test_who_leaves_gives_back_what_came_and_gets_no_more(nats_server: Nats) -> None:
@@ -291,14 +297,34 @@ async def test_who_leaves_gives_back_what_came_and_gets_no_more(nats_server: Nat
             await subscription.fetch(20, timeout=0.1)
         for n in range(5):
             await js.publish("left.x", str(n).encode())
-        await eventually(lambda: len(shim.waiting(subscription)) == 5, 5, "what was asked for")
-        left = await shim.leave(subscription._nc, [subscription])
+        await eventually(lambda: len(subscription.waiting()) == 5, 5, "what was asked for")
+        left = await leave(subscription._nc, [subscription])
         assert [m.data for m in left] == [str(n).encode() for n in range(5)]
-        assert shim.waiting(subscription) == []
+        assert subscription.waiting() == []
         for message in left:
             await message.nak()
         await js.publish("left.x", b"5")
-        other = await js.pull_subscribe_bind(durable="reader", stream="LEFT")
+        other = await subscribed(js, "LEFT")
         assert sorted(await asyncio.wait_for(collect(other, 6), 10)) == ["0", "1", "2", "3", "4", "5"]
-        assert shim.waiting(subscription) == []
+        assert subscription.waiting() == []
         await subscription.unsubscribe()  # as FastStream does afterwards
+
+
+async def test_who_leaves_gives_back_what_a_fetch_has_taken_and_not_returned(nats_server: Nats) -> None:
+    """A fetch that waits for some more holds messages that are in no queue and in no hands."""
+    async with reading(nats_server, "MIDWAY") as (js, subscription):
+        for n in range(3):
+            await js.publish("midway.x", str(n).encode())
+        assert await collect(subscription, 3) == ["0", "1", "2"]
+        with pytest.raises(nats.errors.TimeoutError):
+            await subscription.fetch(20)  # there is no more
+        subscription.linger = subscription.most_linger = 1.0
+        subscription._last = 3
+        fetching = asyncio.create_task(subscription.fetch(20, timeout=5))
+        await js.publish("midway.x", b"3")
+        await eventually(
+            lambda: subscription.waiting() and not subscription.pending_msgs, 5, "the fetch to take it"
+        )
+        assert [m.data for m in await leave(subscription._nc, [subscription])] == [b"3"]
+        with pytest.raises(nats.errors.TimeoutError):
+            await fetching
