@@ -266,6 +266,7 @@ class Intake:
                     notice=filing.notice.notice.id,
                     form=judged.form,
                     filer=filing.party(),
+                    district=filing.district,
                     title=judged.row.title,
                     findings=tuple(judged.findings[:MOST]),
                     received=filing.received,

@@ -21,7 +21,7 @@ from shared.notices.calendar import SHANGHAI
 from shared.notices.directory import Agency, Directory, UnknownAgency, normal, unlisted
 from shared.notices.forms import Row
 from shared.notices.load import CompiledNotice
-from shared.notices.model import Tally
+from shared.notices.model import Deadline, Tally
 from shared.notices.rules import Facts, Item
 from shared.notices.values import chinese_date, same
 
@@ -51,9 +51,12 @@ class Filing:
         return self.received.astimezone(SHANGHAI).date()
 
     @property
+    def deadline(self) -> Deadline | None:
+        return self.notice.notice.filing_deadline(self.filer.kind, self.district)
+
+    @property
     def late(self) -> bool:
-        deadline = self.notice.notice.filing_deadline
-        return deadline is not None and self.filer.kind in deadline.kinds and self.on > deadline.on
+        return self.deadline is not None and self.deadline.missed(self.received)
 
     def party(self) -> Party:
         return Party(code=self.filer.code, kind=self.filer.kind, name=self.filer.name, email=self.filer.email)
@@ -297,13 +300,14 @@ def examine(filing: Filing, judged: Judged, facts: Facts) -> None:
     judged.known = book.known(judged.item, facts)
     judged.findings += book.findings(judged.form, judged.known, filing.on, tallied=False, root=judged.root)
     if filing.late and not judged.correction:
-        deadline = filing.notice.notice.filing_deadline
+        deadline = filing.deadline
         assert deadline
+        assert deadline.rule
         judged.findings.append(
             Finding(
-                rule="R-COL-019",
+                rule=deadline.rule,
                 code="late",
-                severity="soft",
+                severity=deadline.late,
                 clause=deadline.clause,
                 detail=f"报送时间已过截止日{chinese_date(deadline.on)}，是否受理由市级主管部门决定",
                 pointer="#",

@@ -17,8 +17,9 @@ from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRe
 from shared.contracts.types import Finding, Party
 from shared.notices.calendar import Calendar
 from shared.notices.directory import Agency, Directory
-from shared.notices.model import CLOCK, Deadline, Form, Notice, Outcome, Stage
+from shared.notices.model import Deadline, Form, Notice
 from shared.notices.procedure import who_acts
+from shared.notices.stages import CLOCK, Outcome, Stage
 
 Params = dict[str, Any]
 """JSON types only: the ledger keeps them until the letter is written."""
@@ -84,8 +85,8 @@ def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directo
         "rows": sum(sheet.rows for sheet in judged.sheets),
         "accepted": sum(sheet.accepted for sheet in judged.sheets),
         "late": judged.late,
-        "due": _filing_due(notice, judged.filer) if refiled else None,
-        "clauses": _filing_basis(notice),
+        "due": _filing_due(notice, judged.filer, judged.district) if refiled else None,
+        "clauses": _filing_basis(notice, judged.filer, judged.district),
     }
     key = f"package/{judged.package}/judged/{judged.filer.code}"
     return [_to(key, "judged", _address_of(judged.filer, directory), params, attachments=_marked(judged))]
@@ -100,7 +101,7 @@ def letters_of_refusal(
         **_findings(refused.findings),
         "title": refused.title,
         "form": _form(notice, refused.form),
-        "due": _filing_due(notice, refused.filer),
+        "due": _filing_due(notice, refused.filer, refused.district),
     }
     key = f"submission/{event}/refused/{refused.filer.code}"
     return [_to(key, "refused", _address_of(refused.filer, directory), params)]
@@ -156,7 +157,9 @@ def crossed(notice: Notice, letters: Sequence[str]) -> Iterator[tuple[tuple[str 
 def _occasion(notice: Notice, change: CaseChanged, stage: Stage) -> tuple[str | None, list[Params]]:
     """The letter that the filer is owed, and what it rests on."""
     if isinstance(change, CaseOpened):
-        return (None if change.package else "accepted"), _filing_basis(notice) or [_of_stage(stage)]
+        return (None if change.package else "accepted"), _filing_basis(
+            notice, change.filer, change.district
+        ) or [_of_stage(stage)]
     decisions = _decisions(notice, change.outcome, change.stage)
     if not decisions:
         return None, [_of_stage(stage)]
@@ -289,16 +292,14 @@ def _of_stage(stage: Stage, clause: str | None = None) -> Params:
     return _clause(clause or stage.clause, stage.ref or "", stage.name, stage.derived)
 
 
-def _filing_basis(notice: Notice) -> list[Params]:
-    deadline = notice.filing_deadline
+def _filing_basis(notice: Notice, filer: Party, district: str) -> list[Params]:
+    deadline = notice.filing_deadline(filer.kind, district)
     return [_clause(deadline.clause, deadline.id, deadline.name, deadline.derived)] if deadline else []
 
 
-def _filing_due(notice: Notice, filer: Party) -> Params | None:
-    deadline = notice.filing_deadline
-    if deadline is None or filer.kind not in deadline.kinds:
-        return None
-    return _due_of(deadline)
+def _filing_due(notice: Notice, filer: Party, district: str) -> Params | None:
+    deadline = notice.filing_deadline(filer.kind, district)
+    return _due_of(deadline) if deadline else None
 
 
 def _due_of(deadline: Deadline) -> Params:

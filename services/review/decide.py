@@ -16,8 +16,9 @@ from shared.contracts.problem import Problem, problem
 from shared.contracts.submission import SubmissionAccepted
 from shared.contracts.types import Finding, ItemKind, Party, Values
 from shared.notices.calendar import Calendar, Due
-from shared.notices.model import CLOCK, Notice, Outcome, Stage, Within
+from shared.notices.model import Notice
 from shared.notices.procedure import NotAllowed, actor_name, due, over, start, step, who_acts
+from shared.notices.stages import CLOCK, Outcome, Stage, Within
 
 Said = Literal["opened", "advanced", "returned", "closed", "published"]
 
@@ -95,7 +96,8 @@ class Step:
 
 def open_case(notice: Notice, filed: SubmissionAccepted, at: datetime, calendar: Calendar) -> Step:
     """A new case, where the procedure begins for it."""
-    stage = start(notice.procedure, filed.recommender is not None)
+    stage = start(notice.procedure, filed.form, filed.recommender is not None, filed.values)
+    assert stage  # intake refuses what begins nowhere
     case = Case(
         case=filed.case,
         number=filed.number,
@@ -212,7 +214,7 @@ def recount(notice: Notice, case: Case, at: datetime, calendar: Calendar) -> Ste
     stage = notice.procedure.by_id[case.stage]
     if stage.within is None or case.due is None:
         return None
-    counted = _timed(case, due(stage.within, case.entered, calendar), stage.within)
+    counted = _timed(case, due(notice, stage.within, case.entered, calendar), stage.within)
     if counted == case:
         return None
     return Step(replace(counted, version=case.version + 1), "advanced", CLOCK, "recount", at)
@@ -268,7 +270,7 @@ def _moved(notice: Notice, case: Case, outcome: Outcome, at: datetime, calendar:
     if outcome.term == "resumes":
         last = Due(moved.paused, provisional=False)
     else:
-        last = due(after.within, over(moved.paused - timedelta(days=1)), calendar)
+        last = due(notice, after.within, over(moved.paused - timedelta(days=1)), calendar)
     return _timed(replace(moved, paused=None), last, after.within)
 
 
@@ -280,7 +282,7 @@ def _entering(notice: Notice, case: Case, stage: Stage, at: datetime, calendar: 
     )
     if stage.within is None:
         return entered
-    return _timed(entered, due(stage.within, at, calendar), stage.within)
+    return _timed(entered, due(notice, stage.within, at, calendar), stage.within)
 
 
 def _timed(case: Case, last: Due, within: Within) -> Case:

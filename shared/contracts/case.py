@@ -4,12 +4,26 @@ Which decision leads where is not here: that is the procedure of the notice.
 """
 
 from datetime import date
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from shared.contracts.types import Inbound, ItemKind, Long, Outbound, Party, Short, Values
+from shared.contracts.types import (
+    Inbound,
+    ItemKind,
+    Judgement,
+    Long,
+    Outbound,
+    Party,
+    Short,
+    Token,
+    Values,
+)
+
+Officer = Annotated[str, Field(max_length=64)]
+"""The code by which an agency knows its own officer; never a name."""
 
 
 class FixTold(Outbound):
@@ -29,8 +43,8 @@ class DecisionMade(Inbound):
     """A decision of the agency that publishes it, on one case (R-GEN-012).
 
     `outcome` is one that the procedure names for the stage the case is in. `acknowledges` lists the soft
-    findings (rule ids) that the decision passes over; for a quota that is the waiver of R-COL-013.
-    `version` guards against deciding on something that has changed meanwhile.
+    findings (rule ids) that the decision passes over; for a quota that is the waiver of R-COL-013. `judgements`
+    are those of the conditions (rule ids) that only a person can judge. `version` guards against deciding on something that has changed meanwhile.
     """
 
     case: UUID
@@ -39,8 +53,70 @@ class DecisionMade(Inbound):
     rules: tuple[str, ...] = ()
     acknowledges: tuple[str, ...] = ()
     fixes: tuple[Fix, ...] = ()
+    judgements: dict[str, Judgement] = {}
     version: int | None = None
-    officer: Annotated[str, Field(max_length=64)] | None = None
+    officer: Officer | None = None
+
+
+class DecisionsMade(Inbound):
+    """Decisions on many cases, each by itself: one that may not be made does not stop the others. Those that
+    `hold` are checked and kept until they are settled, and take effect only then."""
+
+    decisions: Annotated[tuple[DecisionMade, ...], Field(min_length=1, max_length=500)]
+    hold: bool = False
+
+
+class DecisionsSettled(Inbound):
+    """What becomes of decisions that were held: `held` is the id of the event that brought them."""
+
+    held: Short
+    action: Literal["release", "discard"]
+    reason: Annotated[Long, Field(min_length=1)]
+    officer: Officer | None = None
+
+
+class Expert(Inbound):
+    """One member of a panel, by a code: no name, no number. `employer` and `district` are compared with the case's;
+    `conflict` is what the expert declares."""
+
+    code: Token
+    employer: Short
+    district: Token | None = None
+    conflict: bool = False
+
+
+class ScoreGiven(Inbound):
+    """One expert's score sheet for one case, published by whoever organises the panel (R-CLU-065). The last one of
+    an expert counts."""
+
+    case: UUID
+    expert: Expert
+    points: dict[str, Decimal]
+    officer: Officer | None = None
+
+
+class FactReported(Inbound):
+    """What another body knows of a case that may be a ground against it: an incident, an inspection, the score of a
+    survey; or a change that must be reported. A person decides what follows.
+
+    `ground` is the id of a ground in the notice. `detail` names no person.
+    """
+
+    case: UUID
+    kind: Literal["incident", "inspection", "survey", "change"]
+    occurred_on: date
+    detail: Annotated[Long, Field(min_length=1)]
+    ground: Annotated[str, Field(max_length=20)] | None = None
+    score: Decimal | None = None
+    reference: Short | None = None
+
+
+class Change(Outbound):
+    """A column of a row that was filed again, and what it said before and says now."""
+
+    field: str
+    before: str = ""
+    after: str = ""
 
 
 class CaseChanged(Outbound):
@@ -67,6 +143,11 @@ class CaseChanged(Outbound):
     due: date | None = None
     provisional: bool = False
     package: str | None = None
+    changed: tuple[Change, ...] = ()
+    duty: str | None = None
+    """The duty (DL-nn) that was fulfilled, or missed."""
+    period: str = ""
+    score: Decimal | None = None
 
 
 class CaseOpened(CaseChanged):

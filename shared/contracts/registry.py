@@ -107,6 +107,10 @@ SUBMISSION_FILED = EventType("submission.filed", "in", submission.SubmissionFile
 PACKAGE_FILED = EventType("package.filed", "in", submission.PackageFiled, AGENCY, ("intake",))
 CATALOGUE_RECORDED = EventType("catalogue.recorded", "in", submission.CatalogueRecorded, CITY, ("intake",))
 DECISION_MADE = EventType("decision.made", "in", case.DecisionMade, AGENCY, ("review",))
+DECISIONS_MADE = EventType("decisions.made", "in", case.DecisionsMade, AGENCY, ("review",))
+DECISIONS_SETTLED = EventType("decisions.settled", "in", case.DecisionsSettled, AGENCY, ("review",))
+SCORE_GIVEN = EventType("score.given", "in", case.ScoreGiven, AGENCY, ("review",))
+FACT_REPORTED = EventType("fact.reported", "in", case.FactReported, AGENCY, ("review",))
 CATALOGUE_REQUESTED = EventType("catalogue.requested", "in", catalogue.CatalogueRequested, CITY, ("export",))
 
 SUBMISSION_ACCEPTED = EventType(
@@ -142,6 +146,10 @@ EVENTS: tuple[EventType, ...] = (
     PACKAGE_FILED,
     CATALOGUE_RECORDED,
     DECISION_MADE,
+    DECISIONS_MADE,
+    DECISIONS_SETTLED,
+    SCORE_GIVEN,
+    FACT_REPORTED,
     CATALOGUE_REQUESTED,
     SUBMISSION_ACCEPTED,
     SUBMISSION_REFUSED,

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from shared.contracts.problem import Problem
 from shared.contracts.types import (
+    Assessment,
     FileRef,
     Finding,
     Inbound,
@@ -85,6 +86,11 @@ class SubmissionAccepted(Outbound):
     package: str | None = None
     counts: tuple[str, ...] = ()
     """Names of the notice's tallies that this item adds to; reminders are spared by some of them."""
+    assessments: tuple[Assessment, ...] = ()
+    about: UUID | None = None
+    """Of a report: the case that it tells of."""
+    period: str = ""
+    """Of a report: the year, or year and quarter, that it is about: `2025`, `2025-3`."""
 
 
 class SubmissionRefused(Outbound):
@@ -93,6 +99,7 @@ class SubmissionRefused(Outbound):
     notice: str
     form: str
     filer: Party
+    district: str = ""
     title: str
     findings: tuple[Finding, ...]
     received: AwareDatetime

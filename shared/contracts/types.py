@@ -15,7 +15,12 @@ Kind = Literal["city", "K1", "K2", "K3", "K4", "K5", "K6"]
 Severity = Literal["hard", "soft", "info"]
 """hard blocks the step, soft must be acknowledged by a reviewer, info is shown only."""
 
-ItemKind = Literal["activity", "product"]
+ItemKind = Literal["activity", "product", "title", "report"]
+"""What is offered, the title that is applied for, or what is told of one that was granted."""
+
+Verdict = Literal["met", "broken", "not_applicable", "not_in_force"]
+Judgement = Literal["met", "not_met", "not_applicable"]
+"""What a rule says of an item; what a person says of a condition that no rule can decide."""
 Mode = Literal["valid_rows", "all_or_nothing"]
 
 Token = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -91,6 +96,8 @@ class FileRef(Inbound):
     sha256: Sha256
     size: Annotated[int, Field(gt=0, le=20 * 1024 * 1024)]
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    material: Annotated[str, Field(max_length=41)] | None = None
+    """Which of the notice's materials this is; in a package its name may say so instead."""
 
 
 class Party(Outbound):
@@ -118,6 +125,18 @@ class Finding(Outbound):
     sheet: str | None = None
     row: int | None = None
     cell: str | None = None
+
+
+class Assessment(Outbound):
+    """What a rule found in an item, met or not: the figure it looked at, and where the evidence is (keys of columns
+    and materials)."""
+
+    rule: str
+    clause: str
+    severity: Severity
+    verdict: Verdict
+    figure: str = ""
+    evidence: tuple[str, ...] = ()
 
 
 Values = dict[str, Any]

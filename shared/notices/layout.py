@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from shared.contracts.types import ItemKind
 from shared.notices.cards import Block, Card, Path
 from shared.notices.columns import Clause, Column, Data, Key, Text
+from shared.notices.stages import Report
 from shared.notices.values import same
 
 
@@ -35,9 +36,25 @@ class Note(Data):
     bold: bool = False
 
 
+class Computed(Data):
+    """A figure that follows from others of the form, to all digits; rules know it as `row.<key>`, and nobody fills
+    it in. `growth` is the compound yearly rate in percent from the first of `of` to the last, `mean_growth` the mean
+    of the yearly rates (AMB-06), `mean` the arithmetic mean. Without all of `of`, or from nothing, there is none."""
+
+    key: Key
+    label: Text
+    how: Literal["mean", "growth", "mean_growth"]
+    of: Annotated[tuple[Key, ...], Field(min_length=2)]
+    unit: str = ""
+
+
 class Form(Data):
     """One annex. From this and from nothing else come the event's model, the JSON Schema, the blank
-    workbook, the reader of filled-in ones, and the printed catalogue. It is a list, with `columns`, or a `card`."""
+    workbook, the reader of filled-in ones, and the printed catalogue. It is a list, with `columns`, or a `card`.
+
+    A filing of a form that `continues` another belongs to the case that the other opened. One with a `report` opens
+    no case, but tells of one.
+    """
 
     id: Annotated[str, StringConstraints(pattern=r"^F[\d-]+$")]
     annex: Text
@@ -54,6 +71,9 @@ class Form(Data):
     serial_width: float = 10
     columns: tuple[Column, ...] = ()
     card: Card | None = None
+    computed: tuple[Computed, ...] = ()
+    continues: str | None = None
+    report: Report | None = None
     lines: tuple[Footer, ...] = ()
     notes: tuple[Note, ...] = ()
     group: Key | None = None
@@ -114,11 +134,17 @@ class Form(Data):
         for i, line in enumerate(self.lines):
             if line.key in keys[: len(self.columns) + i]:
                 yield ("lines", i, "key"), f"列 {line.key} 出现了两次"
+        if self.report:
+            of_case = [("about", self.report.about), *(("period", k) for k in self.report.period)]
+            for place_, key_ in of_case:
+                if key_ not in keys:
+                    yield ("report", place_), f"没有名为 {key_} 的列；现有 {'、'.join(sorted(keys))}"
         named: list[tuple[tuple[str | int, ...], str | None]] = [
             (("organizer",), self.organizer),
             (("group",), self.group),
             (("item_kind_from",), self.item_kind_from),
             *((("name", i), n) for i, n in enumerate(self.name)),
+            *((("computed", i, "of", j), k) for i, c in enumerate(self.computed) for j, k in enumerate(c.of)),
         ]
         for place, key in named:
             if key is not None and key not in keys:

@@ -6,8 +6,10 @@ Whether an officer may act for an agency, and what a step causes, is not here: t
 import datetime as dt
 from collections.abc import Iterator
 
+from shared.contracts.types import Values
 from shared.notices.calendar import SHANGHAI, Calendar, Due
-from shared.notices.model import CLOCK, Notice, Outcome, Procedure, Stage, Within
+from shared.notices.model import Notice
+from shared.notices.stages import CLOCK, Outcome, Procedure, Stage, Start, Within
 
 ACTORS = {
     "filer": "申报单位",
@@ -22,9 +24,11 @@ class NotAllowed(ValueError):
     """The procedure has no such step here; the message, in Chinese, lists those that it has."""
 
 
-def start(procedure: Procedure, recommended: bool) -> Stage:
-    """Where a case begins that was filed with a recommending agency, or without one."""
-    return next(procedure.by_id[s.stage] for s in procedure.start if s.recommended is recommended)
+def start(procedure: Procedure, form: str, recommended: bool, values: Values) -> Stage | None:
+    """Where a case begins, filed with a recommending agency or without one; nowhere, where the notice does not
+    provide for that."""
+    found = (s for s in procedure.start if s.agrees(form, recommended, values))
+    return next((procedure.by_id[s.stage] for s in found), None)
 
 
 def actor_name(notice: Notice, actor: str) -> str:
@@ -32,8 +36,10 @@ def actor_name(notice: Notice, actor: str) -> str:
     return notice.roles[actor].name if actor in notice.roles else ACTORS[actor]
 
 
-def due(within: Within, began: dt.datetime, calendar: Calendar) -> Due:
+def due(notice: Notice, within: Within, began: dt.datetime, calendar: Calendar) -> Due:
     """The last day of a stage that began then; the day itself is not counted."""
+    if within.by is not None:
+        return Due(notice.by_deadline[within.by].on, provisional=False)
     start = began.astimezone(SHANGHAI).date()
     if within.working_days is not None:
         return calendar.add_working_days(start, within.working_days)
@@ -87,10 +93,17 @@ def _lines(notice: Notice) -> Iterator[str]:
             days = f"（{stage.within.text}{'' if stage.within.then else '内'}）"
         yield f'    state "{stage.name}{days}" as {stage.id}'
     for begin in procedure.start:
-        yield f"    [*] --> {begin.stage}: {'有推荐单位' if begin.recommended else '直接报送'}"
+        yield f"    [*] --> {begin.stage}: {_begins(notice, begin)}"
     for stage in procedure.stages:
         for outcome in stage.outcomes.values():
             actor = actor_name(notice, who_acts(stage, outcome))
             yield f"    {stage.id} --> {outcome.to}: {outcome.name}（{actor}）"
         if stage.ends:
             yield f"    {stage.id} --> [*]"
+
+
+def _begins(notice: Notice, begin: Start) -> str:
+    how = {True: "有推荐单位", False: "直接报送", None: "报送"}[begin.recommended]
+    forms = "、".join(notice.by_form[f].annex for f in begin.forms)
+    where = "、".join(v for values in begin.where.values() for v in values)
+    return "".join((f"{forms} " if forms else "", how, f"（{where}）" if where else ""))

@@ -8,18 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 from cel_expr_python import cel
 
-from shared.contracts.types import Finding, ItemKind, Kind, Values
+from shared.contracts.types import Finding, ItemKind, Kind, Values, Verdict
 from shared.notices.cards import Block
 from shared.notices.columns import Column
 from shared.notices.forms import dates_of
 from shared.notices.model import Form, Notice, Rule
 from shared.notices.values import printed
-
-Verdict = Literal["met", "broken", "not_applicable", "not_in_force"]
 
 _T = cel.Type
 _TEXTS = _T.List(_T.STRING)

@@ -104,7 +104,7 @@ ONE = [
     (
         ("judged_by: city", "judged_by: city\n    when: 'true'"),
         "rules[8]",
-        "when 和 params 只用于有 holds 的规则",
+        "when、params 和 figure 只用于有 holds 的规则",
     ),
     (
         ("    scope: package\n", "    scope: package\n    forms: [F3]\n"),
@@ -143,9 +143,14 @@ ONE = [
         "没有阶段 check",
     ),
     (("to: not_selected,", "to: rejected,"), "procedure.stages[8].id", "阶段 not_selected 从起点到不了"),
-    (("recommended: false}", "recommended: true}"), "procedure.start", "须分别写明有推荐单位"),
+    (("recommended: false}", "recommended: true}"), "procedure.start[1]", "前面的起点已包括"),
     (("until: 2025-06-30", "until: 2025-05-30"), "deadlines[1].until", "until 早于 on"),
-    (("    unless: june_activities", "    filing: true"), "deadlines[1].filing", "只能有一个报送截止日"),
+    (
+        ("    unless: june_activities", "    filing: true\n    rule: R-COL-019"),
+        "deadlines[1].filing",
+        "只能有一个报送截止日",
+    ),
+    (("    unless: june_activities", "    filing: true"), "deadlines[1]", "须写明逾期所依据的规则"),
     # expressions
     (
         ('holds: "filer.registered"', 'holds: "filer.registred"'),
@@ -209,6 +214,7 @@ ONE = [
 ELSEWHERE = {
     "rules[3]": "  - id: R-COL-004",
     "rules[8]": "  - id: R-COL-009",
+    "deadlines[1]": "  - id: DL-02",
     "forms[0].columns[5].header": "      - {field: F3.07,",
     "procedure.stages[8].id": "    - {id: not_selected,",
     "procedure.start": "  start:\n",
@@ -268,7 +274,6 @@ def test_all_that_is_missing_is_told_at_once() -> None:
         "issued_on",
         "clause_name",
         "round",
-        "directions",
         "forms",
         "allowed",
         "rules",

@@ -183,6 +183,7 @@ NOTICE = Notice.model_validate(
                 "on": date(2025, 3, 7),
                 "kinds": ("K2", "K3"),
                 "filing": True,
+                "rule": "R-COL-019",
                 "ladder": {"days_before": (3,), "on_day": True, "missed_after": 1},
                 "letter": "deadline",
             },

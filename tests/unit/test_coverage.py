@@ -19,7 +19,8 @@ import pytest
 from shared.notices import coverage
 from shared.notices.coverage import BOTH, How, Kept, proven, register
 from shared.notices.load import CompiledNotice, load, load_all
-from shared.notices.model import Ground, Notice, Rule
+from shared.notices.model import Notice, Rule
+from shared.notices.stages import Ground
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"

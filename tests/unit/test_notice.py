@@ -9,8 +9,9 @@ import pytest
 
 from shared.contracts.types import Kind
 from shared.notices.load import CompiledNotice, NoticeBroken, load, load_all
-from shared.notices.model import Notice, Stage
+from shared.notices.model import Notice
 from shared.notices.procedure import NotAllowed, draw, start, step, who_acts
+from shared.notices.stages import Stage
 from shared.notices.values import same
 
 ROOT = Path(__file__).parents[2]
@@ -404,7 +405,7 @@ def test_the_dates_of_the_notice(notice: Notice) -> None:
         ),
         "DL-03": (date(2025, 6, 1), None, everybody, (), None, None),
     }
-    filing = notice.filing_deadline
+    filing = notice.filing_deadline("K2", "440106")
     assert filing is not None
     assert filing.id == "DL-01"
     assert filing.ladder is not None
@@ -479,8 +480,11 @@ def test_an_unknown_stage_is_told_with_those_that_exist(notice: Notice) -> None:
 
 
 def test_with_and_without_a_recommender(notice: Notice) -> None:
-    assert start(notice.procedure, recommended=True).id == "recommendation"
-    assert start(notice.procedure, recommended=False).id == "formal_check"
+    with_one, without = (start(notice.procedure, "F3", recommended, {}) for recommended in (True, False))
+    assert with_one is not None
+    assert with_one.id == "recommendation"
+    assert without is not None
+    assert without.id == "formal_check"
 
 
 def test_what_a_step_needs(notice: Notice) -> None:
@@ -542,8 +546,9 @@ def test_a_new_quarter_needs_nothing_but_its_file() -> None:
     second = found["gz-collection-2025q2"]
     assert second.notice.form_title(second.notice.by_form["F3"]) == "广州市2025年第二季度中小企业服务活动清单"
     assert len(second.notice.directions) == 10
-    assert second.notice.filing_deadline is not None
-    assert second.notice.filing_deadline.on == date(2025, 6, 13)
+    filing = second.notice.filing_deadline("K2", "440106")
+    assert filing is not None
+    assert filing.on == date(2025, 6, 13)
     assert "price" in second.forms["F4"].schema()["properties"]
     assert "price" not in found["gz-collection-2025q1"].forms["F4"].schema()["properties"]
 

@@ -36,6 +36,10 @@ def test_only_listed_events_enter_from_outside() -> None:
         "sme.in.v1.*.package.filed",
         "sme.in.v1.*.catalogue.recorded",
         "sme.in.v1.*.decision.made",
+        "sme.in.v1.*.decisions.made",
+        "sme.in.v1.*.decisions.settled",
+        "sme.in.v1.*.score.given",
+        "sme.in.v1.*.fact.reported",
         "sme.in.v1.*.catalogue.requested",
     ]
 
@@ -56,7 +60,10 @@ def test_consumers_are_named_by_service_and_stream() -> None:
     assert {c.durable: (c.stream, [e.name for e in c.events]) for c in CONSUMERS} == {
         "intake-in": ("SME_IN", ["submission.filed", "package.filed", "catalogue.recorded"]),
         "intake-evt": ("SME_EVT", ["case.returned", "case.closed", "case.published"]),
-        "review-in": ("SME_IN", ["decision.made"]),
+        "review-in": (
+            "SME_IN",
+            ["decision.made", "decisions.made", "decisions.settled", "score.given", "fact.reported"],
+        ),
         "review-evt": ("SME_EVT", ["submission.accepted"]),
         "notify-evt": (
             "SME_EVT",
@@ -77,12 +84,12 @@ def test_consumers_are_named_by_service_and_stream() -> None:
 
 
 def test_a_consumer_filters_what_it_hears() -> None:
-    (review,) = (c for c in CONSUMERS if c.durable == "review-in")
-    config = review.config()
-    assert config.filter_subjects == [registry.DECISION_MADE.pattern]
+    (export,) = (c for c in CONSUMERS if c.durable == "export-in")
+    config = export.config()
+    assert config.filter_subjects == [registry.CATALOGUE_REQUESTED.pattern]
     assert (config.ack_wait, config.max_deliver) == (60, 20)
     # FastStream changes the object that it is given.
-    assert review.config() is not config
+    assert export.config() is not config
 
 
 @pytest.mark.parametrize(
@@ -93,13 +100,16 @@ def test_a_consumer_filters_what_it_hears() -> None:
         ({"max_deliver": 2}, ["max_deliver: 2, should be 20"]),
         ({"description": "set by the server"}, []),
         ({"metadata": {"_nats.ver": "2.15.1"}}, []),
-        ({"filter_subjects": ["a"]}, ["filter_subjects: ['a'], should be ['sme.in.v1.*.decision.made']"]),
-        ({"filter_subjects": None}, ["filter_subjects: [], should be ['sme.in.v1.*.decision.made']"]),
+        (
+            {"filter_subjects": ["a"]},
+            ["filter_subjects: ['a'], should be ['sme.in.v1.*.catalogue.requested']"],
+        ),
+        ({"filter_subjects": None}, ["filter_subjects: [], should be ['sme.in.v1.*.catalogue.requested']"]),
     ],
 )
 def test_a_difference_is_said_with_both_values(change: dict[str, Any], lines: list[str]) -> None:
-    (review,) = (c for c in CONSUMERS if c.durable == "review-in")
-    assert differs(review.config(), replace(review.config(), **change)) == lines
+    (export,) = (c for c in CONSUMERS if c.durable == "export-in")
+    assert differs(export.config(), replace(export.config(), **change)) == lines
 
 
 def test_the_order_of_a_list_is_no_difference() -> None:
