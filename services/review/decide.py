@@ -1,97 +1,32 @@
 """Pure: what a filing, a decision or the end of a term does to a case, by the procedure of its notice.
 
-Storing cases is not here, nor is telling anybody.
+By when things are due is in `terms.py`, what others report in `duties.py`; storing and telling are not here.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from typing import Any, Literal
-from uuid import UUID
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
-from shared.contracts.case import DecisionMade, Fix
+from services.review import duties, panel
+from services.review.case import Case, Said, Step, content, says
+from services.review.terms import entering, moved, recounted
+from shared.contracts.case import Change, DecisionMade
 from shared.contracts.problem import Problem, problem
 from shared.contracts.submission import SubmissionAccepted
-from shared.contracts.types import Finding, ItemKind, Party, Values
-from shared.notices.calendar import Calendar, Due
-from shared.notices.model import Notice
-from shared.notices.procedure import NotAllowed, actor_name, due, over, start, step, who_acts
-from shared.notices.stages import CLOCK, Outcome, Stage, Within
+from shared.contracts.types import Finding
+from shared.notices.calendar import Calendar
+from shared.notices.model import Form, Notice
+from shared.notices.procedure import NotAllowed, actor_name, start, step, who_acts
+from shared.notices.stages import CLOCK, Outcome, Stage
+from shared.notices.values import printed
 
-Said = Literal["opened", "advanced", "returned", "closed", "published"]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A case as it stands. `version` grows with every step; events carry it, so order does not matter.
-
-    `entered` is when its stage began, `due` the last day of that stage where it has one, and `wakes` the moment
-    at which the clock then acts by itself. `paused` is the day that a stage which the case will return to had.
-    """
-
-    case: UUID
-    number: str
-    notice: str
-    form: str
-    stage: str
-    version: int
-    revision: int
-    filer: Party
-    recommender: str | None
-    unit: str
-    district: str
-    direction: str | None
-    item_kind: ItemKind
-    title: str
-    values: Values
-    findings: tuple[Finding, ...]
-    late: bool
-    package: str | None
-    filed: datetime
-    entered: datetime
-    due: date | None = None
-    provisional: bool = False
-    wakes: datetime | None = None
-    paused: date | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of a case's history, and the case after it."""
-
-    case: Case
-    says: Said
-    actor: str
-    outcome: str
-    at: datetime
-    reason: str = ""
-    rules: tuple[str, ...] = ()
-    acknowledges: tuple[str, ...] = ()
-    fixes: tuple[Fix, ...] = ()
-    officer: str | None = None
-    cause: str = field(default="", compare=False)
-    counts: tuple[str, ...] = ()
-
-    def line(self, previous: str) -> dict[str, Any]:
-        """The history row; its hash covers everything that it says and the hash before it."""
-        row = {
-            "case": str(self.case.case),
-            "version": self.case.version,
-            "at": self.at.isoformat(),
-            "actor": self.actor,
-            "officer": self.officer,
-            "stage": self.case.stage,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "rules": list(self.rules),
-            "acknowledges": list(self.acknowledges),
-            "fixes": [f.model_dump() for f in self.fixes],
-            "cause": self.cause,
-        }
-        text = json.dumps([previous, row], sort_keys=True, ensure_ascii=False)
-        return {**row, "hash": hashlib.sha256(text.encode()).hexdigest()}
+FILED = ("form", "title", "values", "findings", "direction", "item_kind", "package", "assessments")
+"""What a later filing brings with it."""
+ROUTE = ("recommender", "unit", "district")
+"""What it may change besides, when it answers a return: the case was with the wrong agency."""
+PRIVATE = {"contact", "phone", "phones", "email"}
+MOST_STEPS = 1000
+"""Of one case in one turn of the clock: two centuries of quarters."""
 
 
 def open_case(notice: Notice, filed: SubmissionAccepted, at: datetime, calendar: Calendar) -> Step:
@@ -119,38 +54,92 @@ def open_case(notice: Notice, filed: SubmissionAccepted, at: datetime, calendar:
         package=filed.package,
         filed=filed.received,
         entered=at,
+        assessments=filed.assessments,
     )
-    opened = _entering(notice, case, stage, at, calendar)
-    return Step(opened, "opened", filed.filer.code, "file", at, counts=filed.counts)
+    opened = entering(notice, case, stage, at, calendar)
+    said: Said = "published" if stage.shown else "opened"
+    data = {"content": content(opened)}
+    return Step(opened, said, filed.filer.code, "file", at, counts=filed.counts, data=data)
 
 
 def file_again(
     notice: Notice, case: Case, filed: SubmissionAccepted, at: datetime, calendar: Calendar
 ) -> Step | None:
-    """A later filing of the same item: a returned case goes back to whoever returned it, with the same
-    number; an open one takes the later content (R-COL-040). None when the case has ended or stands on a
-    published list, or knows it."""
+    """A later filing of the same item: a returned case goes back to whoever returned it, or to whom it should have
+    gone, with the same number; an open one takes the later content (R-COL-040). None when nothing may change any
+    more, because the case has ended or what was approved is frozen; or when the case knows it."""
     stage = notice.procedure.by_id[case.stage]
-    again = next(((key, o) for key, o in stage.outcomes.items() if o.by_filing), None)
-    if filed.revision <= case.revision or stage.ends or (stage.listed and not again):
+    again = next(
+        (
+            (key, o)
+            for key, o in stage.outcomes.items()
+            if o.by_filing and (not o.forms or filed.form in o.forms)
+        ),
+        None,
+    )
+    same_route = all(getattr(case, name) == getattr(filed, name) for name in ROUTE)
+    if filed.revision <= case.revision or stage.ends:
         return None
-    moved = replace(
+    if again is None and (stage.frozen or stage.listed or not same_route):
+        return None
+    brought = {name: getattr(filed, name) for name in (*FILED, *(ROUTE if again else ()))}
+    brought["package"] = filed.package or case.package
+    after = replace(
         case,
         version=case.version + 1,
         revision=filed.revision,
-        title=filed.title,
-        values=filed.values,
-        findings=filed.findings,
-        direction=filed.direction,
-        item_kind=filed.item_kind,
         late=case.late or filed.late,
-        package=filed.package or case.package,
+        **brought,
     )
+    more: dict[str, Any] = {
+        "changed": _changed(notice.by_form.get(filed.form), case, after),
+        "data": {**replaced(case, after), "content": content(after)},
+    }
     if again is None:
-        return Step(moved, "advanced", filed.filer.code, "amend", at)
-    after = notice.procedure.by_id[again[1].to]
-    moved = _entering(notice, moved, after, at, calendar)
-    return Step(moved, _says(stage, after), filed.filer.code, again[0], at)
+        return Step(after, "advanced", filed.filer.code, "amend", at, **more)
+    key, outcome = again
+    there = entering(notice, after, notice.procedure.by_id[outcome.to], at, calendar)
+    return Step(there, says(notice, case, there), filed.filer.code, key, at, **more)
+
+
+def replaced(before: Case, after: Case) -> dict[str, Any]:
+    """What a filing replaced, as `{name: [before, after]}`; of the values only those that differ. None stands for a
+    value that was not there: an answer is never null."""
+    found: dict[str, Any] = {}
+    for name in ("revision", "late", *FILED, *ROUTE):
+        old, new = _json(getattr(before, name)), _json(getattr(after, name))
+        if old == new:
+            continue
+        if name == "values":
+            keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+            found[name] = {key: [old.get(key), new.get(key)] for key in keys}
+        else:
+            found[name] = [old, new]
+    return found
+
+
+def _json(value: Any) -> Any:
+    return (
+        [one.model_dump(mode="json", exclude_none=True) for one in value]
+        if isinstance(value, tuple)
+        else value
+    )
+
+
+def _changed(form: Form | None, before: Case, after: Case) -> tuple[Change, ...]:
+    """What a person is shown of it: that a contact has changed, not the contact."""
+    if form is None:
+        return ()
+    found = []
+    for key in (*form.by_key, *form.blocks):
+        old, new = before.values.get(key), after.values.get(key)
+        if old == new:
+            continue
+        if key in form.blocks or form.by_key[key].type in PRIVATE:
+            found.append(Change(field=key, after="（已修改）"))
+        else:
+            found.append(Change(field=key, before=printed(old)[:200], after=printed(new)[:200]))
+    return tuple(found)
 
 
 def decide(
@@ -174,18 +163,21 @@ def decide(
             "procedure", "本阶段不能这样办理", "请由填报单位重新报送修改后的内容，系统自动转回", status=409
         )
     role = who_acts(stage, outcome)
-    if actor != who(notice, case, role):
-        # Whether the case exists is all that a stranger learns; not where it stands or whose it is.
-        names = {"filer": "填报单位", "city": "发布通知的市级部门"}
-        name = names.get(role) or actor_name(notice, role)
-        return problem("authority", "无权办理", f"“{outcome.name}”由本项目的{name}办理", status=403)
-    missing = _unmet(notice, case, outcome.needs, decision)
+    if wrong := stranger(notice, case, role, actor, outcome.name):
+        return wrong
+    missing = _unmet(notice, case, stage, outcome, role, decision)
     if missing:
         return problem("incomplete", "办理意见不完整", "；".join(f.detail for f in missing), missing)
-    after = notice.procedure.by_id[outcome.to]
+    after = moved(notice, case, outcome, at, calendar)
+    data: dict[str, Any] = {}
+    if decision.judgements:
+        after = replace(after, judgements={**case.judgements, **decision.judgements})
+        data["judgements"] = decision.judgements
+    if stage.panel and "panel" in outcome.needs:
+        after = replace(after, score=panel.result(stage.panel, case.scores))
     return Step(
-        _moved(notice, case, outcome, at, calendar),
-        _says(stage, after),
+        after,
+        says(notice, case, after),
         actor,
         decision.outcome,
         at,
@@ -194,27 +186,43 @@ def decide(
         acknowledges=decision.acknowledges,
         fixes=decision.fixes,
         officer=decision.officer,
+        data=data,
     )
 
 
 def at_term(notice: Notice, case: Case, calendar: Calendar) -> Step | None:
     """What the end of the stage's term brings about. It happens at the moment at which it was due, however much
-    later anybody looks: what follows is counted from there."""
+    later anybody looks: what follows is counted from there. A term that was over when the case came (back) into its
+    stage ends then, not before."""
     stage = notice.procedure.by_id[case.stage]
     if case.wakes is None or stage.within is None or stage.within.then is None:
         return None
     key = stage.within.then
     outcome = stage.outcomes[key]
-    moved = _moved(notice, case, outcome, case.wakes, calendar)
-    return Step(moved, _says(stage, notice.procedure.by_id[outcome.to]), CLOCK, key, case.wakes)
+    at = max(case.wakes, case.entered)
+    after = moved(notice, case, outcome, at, calendar)
+    return Step(after, says(notice, case, after), CLOCK, key, at, rules=outcome.grounds)
+
+
+def elapse(notice: Notice, case: Case, now: datetime, calendar: Calendar) -> list[Step]:
+    """All that has come due for a case by `now`, each once and in the order in which it was due: duties that were
+    missed and terms that ended while nobody looked."""
+    steps: list[Step] = []
+    while len(steps) < MOST_STEPS:
+        overdue = duties.ripe(case, now)
+        if overdue and overdue.wakes and (case.wakes is None or overdue.wakes <= case.wakes):
+            steps += duties.missed(notice, case, overdue, calendar)
+        elif case.wakes and case.wakes <= now and (ended := at_term(notice, case, calendar)):
+            steps.append(ended)
+        else:
+            break
+        case = steps[-1].case
+    return steps
 
 
 def recount(notice: Notice, case: Case, at: datetime, calendar: Calendar) -> Step | None:
-    """The date of a stage counted again, because the working days of a year have become known."""
-    stage = notice.procedure.by_id[case.stage]
-    if stage.within is None or case.due is None:
-        return None
-    counted = _timed(case, due(notice, stage.within, case.entered, calendar), stage.within)
+    """The days of a case counted again, because the working days of a year have become known."""
+    counted = recounted(notice, case, calendar)
     if counted == case:
         return None
     return Step(replace(counted, version=case.version + 1), "advanced", CLOCK, "recount", at)
@@ -228,23 +236,58 @@ def who(notice: Notice, case: Case, role: str) -> str | None:
     return notice.issuer if role == "city" else parties.get(role)
 
 
-def _unmet(notice: Notice, case: Case, needs: Sequence[str], decision: DecisionMade) -> list[Finding]:
+def stranger(notice: Notice, case: Case, role: str, actor: str, what: str) -> Problem | None:
+    """Why `actor` may not do what this role does. Whether the case exists is all that a stranger learns; not where
+    it stands or whose it is."""
+    if actor == who(notice, case, role):
+        return None
+    names = {"filer": "填报单位", "city": "发布通知的市级部门"}
+    name = names.get(role) or actor_name(notice, role)
+    return problem("authority", "无权办理", f"“{what}”由本项目的{name}办理", status=403)
+
+
+def _unmet(
+    notice: Notice, case: Case, stage: Stage, outcome: Outcome, role: str, decision: DecisionMade
+) -> list[Finding]:
     found: list[Finding] = []
-    grounds = {g.id: g for g in notice.grounds}
-    if "ground" in needs and not grounds.keys() & set(decision.rules):
+    needs = outcome.needs
+    if "ground" in needs and not notice.by_ground.keys() & set(decision.rules):
         listed = "；".join(f"{g.id} {g.name}" for g in notice.grounds)
         found.append(_need("ground", f"须写明事由的编号：{listed}", "#/data/rules"))
     if "fixes" in needs and not decision.fixes:
         found.append(_need("fixes", "退回修改须逐项列出要改的内容", "#/data/fixes"))
+    form = notice.by_form.get(case.form)
+    columns = {*case.values, *(form.by_key if form else ()), *(form.blocks if form else ())}
     for fix in decision.fixes:
-        if fix.field not in case.values and fix.field != "files":
-            known = "、".join(sorted(case.values))
+        if fix.field not in columns and fix.field != "files":
+            known = "、".join(sorted(columns))
             found.append(_need("fixes.field", f"没有栏目 {fix.field}；本表的栏目：{known}", "#/data/fixes"))
     if "acknowledgement" in needs:
         open_ = sorted({f.rule for f in case.findings if f.severity == "soft"} - set(decision.acknowledges))
         for rule in open_:
-            says = next(f.detail for f in case.findings if f.rule == rule)
-            found.append(_need("acknowledges", f"须先确认或放宽 {rule}（{says}）", "#/data/acknowledges"))
+            detail = next(f.detail for f in case.findings if f.rule == rule)
+            found.append(_need("acknowledges", f"须先确认或放宽 {rule}（{detail}）", "#/data/acknowledges"))
+    if "panel" in needs and stage.panel and panel.result(stage.panel, case.scores) is None:
+        n, least = len(case.scores), stage.panel.experts
+        found.append(_need("panel", f"至少{least}名专家评分，现有{n}名", "#/data/case"))
+    if "judgement" in needs:
+        found += _unjudged(notice, case, role, decision)
+    return found
+
+
+def _unjudged(notice: Notice, case: Case, role: str, decision: DecisionMade) -> list[Finding]:
+    """Every condition that this role must judge, and has not, or finds not met; a rule that is only information
+    binds nobody."""
+    found = []
+    for rule in notice.rules:
+        if rule.judged_by != role or (rule.forms and case.form not in rule.forms) or rule.severity == "info":
+            continue
+        verdict = decision.judgements.get(rule.id)
+        if verdict is None:
+            found.append(_need("judgements", f"须认定 {rule.id}（{rule.text}）", "#/data/judgements"))
+        elif verdict == "not_met" and rule.severity == "hard":
+            detail = f"{rule.id} 认定为不符合（{rule.text}），不能通过"
+            found.append(_need("judgements.not_met", detail, f"#/data/judgements/{rule.id}"))
     return found
 
 
@@ -252,39 +295,3 @@ def _need(code: str, detail: str, pointer: str) -> Finding:
     return Finding(
         rule="R-GEN-012", code=code, severity="hard", clause="R-GEN-012", detail=detail, pointer=pointer
     )
-
-
-def _says(before: Stage, after: Stage) -> Said:
-    if after.ends:
-        return after.ends
-    if after.listed and not before.listed:
-        return "published"
-    return "returned" if after.returned else "advanced"
-
-
-def _moved(notice: Notice, case: Case, outcome: Outcome, at: datetime, calendar: Calendar) -> Case:
-    after = notice.procedure.by_id[outcome.to]
-    moved = _entering(notice, replace(case, version=case.version + 1), after, at, calendar)
-    if not outcome.term or after.within is None or moved.paused is None:
-        return moved
-    if outcome.term == "resumes":
-        last = Due(moved.paused, provisional=False)
-    else:
-        last = due(notice, after.within, over(moved.paused - timedelta(days=1)), calendar)
-    return _timed(replace(moved, paused=None), last, after.within)
-
-
-def _entering(notice: Notice, case: Case, stage: Stage, at: datetime, calendar: Calendar) -> Case:
-    """The case in its new stage, with the date by which that should be over, where it has one."""
-    paused = case.due if case.stage in notice.procedure.returned_to else case.paused
-    entered = replace(
-        case, stage=stage.id, entered=at, due=None, provisional=False, wakes=None, paused=paused
-    )
-    if stage.within is None:
-        return entered
-    return _timed(entered, due(notice, stage.within, at, calendar), stage.within)
-
-
-def _timed(case: Case, last: Due, within: Within) -> Case:
-    wakes = over(last.date) if within.then else None
-    return replace(case, due=last.date, provisional=last.provisional, wakes=wakes)

@@ -1,21 +1,36 @@
-"""What review hears and says: accepted rows become cases, decisions move them.
+"""What review hears and says: accepted rows become cases, decisions, scores, facts and time move them.
 
-What may happen is in `decide.py`, what is remembered in `store.py`.
+What may happen is in `decide.py`, `duties.py` and `panel.py`, what is remembered in `store.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from services.review import store
-from services.review.decide import Case, Step, at_term, decide, file_again, open_case, recount
+from services.review.case import Case, Step
+from services.review.decide import decide, elapse, file_again, open_case, recount, stranger
+from services.review.duties import fact, report
+from services.review.panel import score
 from shared.contracts import registry
-from shared.contracts.case import CaseChanged, CaseOpened, CasePublished
+from shared.contracts.case import (
+    CaseChanged,
+    CaseOpened,
+    CasePublished,
+    DecisionMade,
+    DecisionsMade,
+    DecisionsSettled,
+    FactReported,
+    ScoreGiven,
+)
 from shared.contracts.problem import Problem, problem
 from shared.contracts.submission import EventAccepted, SubmissionAccepted
+from shared.contracts.types import Finding
 from shared.notices.calendar import Calendar
 from shared.notices.load import CompiledNotice, load_all
+from shared.notices.model import Notice
 from shared.runtime import metrics
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
@@ -30,110 +45,206 @@ SAYS = {
 }
 
 
+class Batch:
+    """The cases of one batch as they become, and the steps that made them so."""
+
+    def __init__(self, known: dict[UUID, Case]) -> None:
+        self.known = known
+        self.now = dict(known)
+        self.steps: list[Step] = []
+
+    def at(self, review: "Review", id_: UUID, moment: datetime) -> Case | None:
+        """A case as it was when something about it arrived: what had come due by then goes before it, also when
+        nobody has looked since; what came due later follows it."""
+        case = self.now.get(id_)
+        if case is not None and (case.wakes or case.owed):
+            self.take(elapse(review.notices[case.notice].notice, case, moment, review.calendar))
+        return self.now.get(id_)
+
+    def take(self, steps: Sequence[Step], cause: str = "") -> None:
+        for step in steps:
+            self.steps.append(replace(step, cause=cause))
+            self.now[step.case.case] = step.case
+
+
 class Review:
     def __init__(self) -> None:
         self.notices: dict[str, CompiledNotice] = {}
+        self.owing: frozenset[str] = frozenset()
         self.calendar = Calendar.load()
         self.recounted = False
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
+        self.owing = frozenset(id_ for id_, one in self.notices.items() if one.notice.duties)
         self.calendar = Calendar.load(context.settings.calendars)
 
+    # --- what is filed ---
+
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
-        """Accepted rows: a new case, or a later filing of a known one."""
-        known = await store.cases(tx.conn, {i.data.case for i in items})
-        now = dict(known)
-        steps: list[Step] = []
+        """Accepted rows: a new case, a later filing of a known one, or a report about one."""
+        batch = Batch(await store.cases(tx.conn, {i.data.about or i.data.case for i in items}, self.owing))
         for item in items:
             filed: SubmissionAccepted = item.data
             notice = self.notices[filed.notice].notice
-            case = now.get(filed.case)
-            if case is None:
-                step: Step | None = open_case(notice, filed, tx.now, self.calendar)
-            else:
-                step = file_again(notice, case, filed, tx.now, self.calendar)
-                if step is None and filed.revision > case.revision:
-                    self._too_late(tx, item, filed)
-            if step is not None:
-                steps.append(replace(step, cause=item.event.id))
-                now[filed.case] = step.case
-        await self._tell(tx, steps, known)
+            case = batch.at(self, filed.about or filed.case, item.received)
+            at = _moment(item, case)
+            if filed.about and case is None:
+                tx.wait(item, problem("case", "没有这个项目", "报告所说的项目不存在", status=404))
+            elif filed.about and case:
+                batch.take([report(notice, case, filed, at, self.calendar)], item.event.id)
+            elif case is None:
+                batch.take([open_case(notice, filed, at, self.calendar)], item.event.id)
+            elif step := file_again(notice, case, filed, at, self.calendar):
+                batch.take([step], item.event.id)
+            elif filed.revision > case.revision:
+                self._too_late(tx, item, filed, case)
+        await self._tell(tx, batch)
+
+    # --- what time brings ---
 
     async def tick(self, context: Context) -> None:
-        """Every second: what the end of a term brings about, the longest overdue first, each once. A step may
-        wake the case again, when several terms passed while nobody looked."""
+        """Every second: what has come due, each once; of several dates that passed while nobody looked, all in
+        their order."""
         if not self.recounted:
             await self._recount(context)
             self.recounted = True
         while True:
             async with context.delivery.transaction() as tx:
-                known = {case.case: case for case in await store.woken(tx.conn, tx.now, self.notices)}
-                steps = {
-                    id_: at_term(self.notices[case.notice].notice, case, self.calendar)
-                    for id_, case in known.items()
-                }
-                await self._tell(tx, [step for step in steps.values() if step], known)
-                if still := [id_ for id_, step in steps.items() if step is None]:
+                batch = Batch(await store.woken(tx.conn, tx.now, self.notices, self.owing))
+                still = []
+                for id_, case in batch.known.items():
+                    steps = elapse(self.notices[case.notice].notice, case, tx.now, self.calendar)
+                    batch.take(steps)
+                    if not steps:
+                        still.append(id_)
+                # Stable: what happened to one case stays in its order.
+                batch.steps.sort(key=lambda step: step.at)
+                await self._tell(tx, batch)
+                if still:
                     store.sleep(tx.conn, still)
-            if not known:
+            if not batch.known:
                 return
 
     async def _recount(self, context: Context) -> None:
         """Dates that were provisional when they were counted: this start may know more. Not in `setup`, which
         must not need the database."""
         async with context.delivery.transaction() as tx:
-            known = {case.case: case for case in await store.provisional(tx.conn)}
-            steps = [
-                recount(self.notices[case.notice].notice, case, tx.now, self.calendar)
-                for case in known.values()
-                if case.notice in self.notices
-            ]
-            await self._tell(tx, [step for step in steps if step], known)
+            batch = Batch(await store.provisional(tx.conn, self.owing))
+            for case in batch.known.values():
+                if compiled := self.notices.get(case.notice):
+                    step = recount(compiled.notice, case, tx.now, self.calendar)
+                    batch.take([step] if step else [])
+            await self._tell(tx, batch)
+
+    # --- what agencies say ---
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
-        """Decisions of agencies, in the order in which the bus stored them."""
-        known = await store.cases(tx.conn, {i.data.case for i in items})
-        now = dict(known)
-        steps: list[Step] = []
+        """Decisions, scores and reports of agencies, in the order in which the bus stored them."""
+        settled = {}
         for item in items:
-            case = now.get(item.data.case)
-            if case is None:
+            if isinstance(item.data, DecisionsMade) and item.data.hold:
+                kept = [d.model_dump(mode="json") for d in item.data.decisions]
+                await store.hold(tx.conn, item.token, item.event.id, tx.now, kept)
+            elif isinstance(item.data, DecisionsSettled):
+                settled[item.key] = await self._settled(tx, item)
+        named = {id_ for item in items for id_ in _named(item, settled.get(item.key))}
+        batch = Batch(await store.cases(tx.conn, named, self.owing))
+        for item in items:
+            data = item.data
+            if isinstance(data, DecisionsSettled):
+                held = settled[item.key]
+                if held is None:
+                    why = "没有这一批，或者已经处理过"
+                    tx.refuse(item, problem("held", "没有待定的办理决定", why, status=404))
+                else:
+                    self._all(tx, item, batch, held, hold=False)
+            elif isinstance(data, DecisionsMade):
+                self._all(tx, item, batch, data.decisions, hold=data.hold)
+            elif (case := batch.at(self, data.case, item.received)) is None:
                 # Its filing may still wait on the other stream, behind an outage.
                 tx.wait(item, problem("case", "没有这个项目", "请核对项目的 case", status=404))
-                continue
-            step = self._decide(tx, item, case)
-            if isinstance(step, Problem):
-                tx.refuse(item, step)
-                continue
-            steps.append(step)
-            now[step.case.case] = step.case
-            tx.after.append(metrics.DECISIONS.labels(now[step.case.case].stage, step.outcome).inc)
-            tx.answer(
-                item,
-                registry.EVENT_ACCEPTED,
-                EventAccepted(
-                    accepted=item.event.id, type=item.event.type, case=step.case.case, number=step.case.number
-                ),
+            else:
+                self._one(tx, item, batch, case)
+        await self._tell(tx, batch)
+
+    def _one(self, tx: Tx, item: Item, batch: Batch, case: Case) -> None:
+        """One decision, one expert's sheet, or one fact."""
+        notice, data, at = self.notices[case.notice].notice, item.data, _moment(item, case)
+        found: Step | list[Step] | Problem
+        if isinstance(data, ScoreGiven):
+            stage = notice.procedure.by_id[case.stage]
+            found = stranger(notice, case, stage.actor, item.token, "评分") or score(
+                notice, case, data, item.token, at
             )
-        await self._tell(tx, steps, known)
+        elif isinstance(data, FactReported):
+            found = fact(notice, case, data, item.token, at, self.calendar)
+        else:
+            found = decide(notice, case, data, item.token, at, self.calendar)
+        if isinstance(found, Problem):
+            tx.refuse(item, found)
+            return
+        steps = found if isinstance(found, list) else [found]
+        batch.take(steps, item.event.id)
+        for step in steps:
+            tx.after.append(metrics.DECISIONS.labels(step.case.stage, step.outcome).inc)
+        after = batch.now[case.case]
+        tx.answer(
+            item,
+            registry.EVENT_ACCEPTED,
+            EventAccepted(
+                accepted=item.event.id,
+                type=item.event.type,
+                case=after.case,
+                number=after.number,
+                errors=(_closed(notice, after),) if _ended(notice, case) else (),
+            ),
+        )
 
-    def _decide(self, tx: Tx, item: Item, case: Case) -> Step | Problem:
-        notice = self.notices[case.notice].notice
-        found = decide(notice, case, item.data, item.token, tx.now, self.calendar)
-        return replace(found, cause=item.event.id) if isinstance(found, Step) else found
+    def _all(
+        self, tx: Tx, item: Item, batch: Batch, decisions: Sequence[DecisionMade], *, hold: bool
+    ) -> None:
+        """Many decisions, each by itself. Those that are held are tried, so that what is wrong with them is known
+        before anybody relies on them."""
+        wrong: list[Finding] = []
+        for i, decision in enumerate(decisions):
+            case = batch.at(self, decision.case, item.received)
+            if case is None:
+                found: Step | Problem = problem("case", "没有这个项目", "没有这个项目，请核对 case")
+            else:
+                notice = self.notices[case.notice].notice
+                at = _moment(item, case)
+                found = decide(notice, case, decision, item.token, at, self.calendar)
+            if isinstance(found, Problem):
+                wrong.append(_fault(found, i, case.number if case else ""))
+            elif not hold:
+                batch.take([found], item.event.id)
+                tx.after.append(metrics.DECISIONS.labels(found.case.stage, found.outcome).inc)
+        if not hold and wrong and len(wrong) == len(decisions):
+            tx.refuse(item, problem("decisions", "没有一项可以办理", f"共{len(wrong)}项，均不能办理", wrong))
+            return
+        accepted = EventAccepted(accepted=item.event.id, type=item.event.type, errors=tuple(wrong))
+        tx.answer(item, registry.EVENT_ACCEPTED, accepted)
 
-    def _too_late(self, tx: Tx, item: Item, filed: SubmissionAccepted) -> None:
-        """The case ended between intake's judgement and now: the filer is told, nothing is lost silently."""
+    async def _settled(self, tx: Tx, item: Item) -> tuple[DecisionMade, ...] | None:
+        """The decisions that are released by this event; none when they are discarded, None when there is no such
+        batch of this publisher."""
+        said: DecisionsSettled = item.data
+        state = {"release": "released", "discard": "discarded"}[said.action]
+        held = await store.settle(tx.conn, item.token, said.held, state, tx.now, said.officer, said.reason)
+        if held is None:
+            return None
+        return tuple(DecisionMade.model_validate(one) for one in held) if said.action == "release" else ()
+
+    def _too_late(self, tx: Tx, item: Item, filed: SubmissionAccepted, case: Case) -> None:
+        """The case has ended, or what was approved is frozen: the filer is told, nothing is lost silently."""
+        stage = self.notices[case.notice].notice.procedure.by_id[case.stage]
+        why = f"项目{filed.number}已到“{stage.name}”阶段，内容不能再改，本次报送未生效"
         tx.say(
             registry.EVENT_REJECTED,
             filed.filer.code,
             registry.EVENT_REJECTED.payload(
-                **dict(
-                    problem(
-                        "case.ended", "项目已办结", f"项目{filed.number}已办结，本次报送未生效", status=409
-                    )
-                ),
+                **dict(problem("case.frozen", "内容不能再改", why, status=409)),
                 rejected={
                     "id": item.event.id,
                     "type": item.event.type,
@@ -145,11 +256,11 @@ class Review:
             item.key,
         )
 
-    async def _tell(self, tx: Tx, steps: Sequence[Step], known: dict[UUID, Case]) -> None:
-        if not steps:
+    async def _tell(self, tx: Tx, batch: Batch) -> None:
+        if not batch.steps:
             return
-        await store.write(tx.conn, steps, known)
-        for step in steps:
+        await store.write(tx.conn, batch.steps, batch.known)
+        for step in batch.steps:
             type_ = SAYS[step.says]
             tx.say(
                 type_,
@@ -158,8 +269,48 @@ class Review:
                 step.case.case,
                 step.case.version,
                 subject=step.case.number,
-                causation=step.cause,
+                causation=step.cause or None,
             )
+
+
+def _moment(item: Item, case: Case | None) -> datetime:
+    """When it happened: as it arrived, which an outage of ours does not move; never before what is known of the case
+    already."""
+    return max(item.received, case.entered) if case else item.received
+
+
+def _named(item: Item, released: Sequence[DecisionMade] | None) -> Iterator[UUID]:
+    """The cases that an event speaks of."""
+    match item.data:
+        case DecisionsSettled():
+            yield from (d.case for d in released or ())
+        case DecisionsMade():
+            yield from (d.case for d in item.data.decisions)
+        case _:
+            yield item.data.case
+
+
+def _fault(why: Problem, i: int, number: str) -> Finding:
+    return Finding(
+        rule=why.type.rsplit(":", 1)[1],
+        code=why.type.rsplit(":", 1)[1],
+        severity="hard",
+        clause="R-GEN-012",
+        detail=f"{number}：{why.detail}" if number else why.detail,
+        pointer=f"#/data/decisions/{i}",
+    )
+
+
+def _ended(notice: Notice, case: Case) -> bool:
+    return notice.procedure.by_id[case.stage].ends == "closed"
+
+
+def _closed(notice: Notice, case: Case) -> Finding:
+    stage = notice.procedure.by_id[case.stage]
+    detail = f"项目已办结（{stage.name}），已记录，不产生效果"
+    return Finding(
+        rule="case.ended", code="case.ended", severity="info", clause=stage.clause, detail=detail, pointer="#/data/case"
+    )  # fmt: skip
 
 
 def _changed(step: Step) -> CaseChanged:
@@ -192,6 +343,10 @@ def _changed(step: Step) -> CaseChanged:
         due=case.due,
         provisional=case.provisional,
         package=case.package,
+        changed=step.changed,
+        duty=step.duty,
+        period=step.period,
+        score=case.score,
         **more,
     )  # type: ignore[assignment]
     return changed

@@ -3,18 +3,21 @@
 What may happen to a case is not here: that is `decide.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from services.review.decide import Case, Step
-from shared.contracts.types import Finding, Party
-from shared.runtime.database import Connection, delivery_tables, put_later
+from services.review.case import Case, Owed, Step
+from shared.contracts.types import Assessment, Finding, Party
+from shared.runtime.database import Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="review")
 delivery_tables(METADATA)
@@ -51,6 +54,39 @@ class CaseRow(Table, table=True):
     provisional: bool
     wakes: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
     paused: date | None
+    assessments: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False, server_default="[]"))
+    judgements: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False, server_default="{}"))
+    scores: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False, server_default="{}"))
+    score: Decimal | None
+
+
+class Duty(Table, table=True):
+    """What a case owes for one period; once settled it stays, so that misses can be counted."""
+
+    __table_args__ = (ForeignKeyConstraint(["case"], ["review.case.case"]),)
+
+    case: UUID = Field(primary_key=True)
+    duty: str = Field(primary_key=True)
+    period: str = Field(primary_key=True)
+    notice: str
+    began: date
+    due: date
+    provisional: bool
+    state: str
+    wakes: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+
+
+class Held(Table, table=True):
+    """Decisions that their publisher holds back: `held` is the id of the event that brought them."""
+
+    publisher: str = Field(primary_key=True)
+    held: str = Field(primary_key=True)
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    decisions: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    state: str
+    settled_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    officer: str | None
+    reason: str
 
 
 class History(Table, table=True):
@@ -70,31 +106,44 @@ class History(Table, table=True):
     acknowledges: list[str] = Field(sa_column=Column(JSONB, nullable=False))
     fixes: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     cause: str
+    data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False, server_default="{}"))
     hash: str
 
 
-Index(
-    "review_case_wakes",
-    CaseRow.__table__.c.wakes,  # type: ignore[attr-defined]
-    postgresql_where=text("wakes is not null"),
-)
+for _name in ("case", "duty"):
+    _wakes = METADATA.tables[f"review.{_name}"].c.wakes
+    Index(f"review_{_name}_wakes", _wakes, postgresql_where=text("wakes is not null"))
 
 
-async def cases(conn: Connection, ids: Iterable[UUID]) -> dict[UUID, Case]:
-    """The cases as they are. Not locked: of two replicas that decide the same one, the second to write its
-    line of history finds the version taken, and starts again."""
+async def cases(conn: Connection, ids: Iterable[UUID], owing: Collection[str]) -> dict[UUID, Case]:
+    """The cases as they are; `owing` are the notices with duties. Not locked: of two replicas that decide the same
+    one, the second to write its line of history finds the version taken, and starts again."""
     rows = await conn.read('select * from review."case" where "case" = any(:ids)', {"ids": list(set(ids))})
-    return {row.case: _case(row) for row in rows}
+    return await _whole(conn, rows, owing)
 
 
-async def woken(conn: Connection, now: datetime, notices: Iterable[str], most: int = 200) -> list[Case]:
-    """Cases whose term is over, those that waited longest first; locked, so that replicas share them out."""
-    rows = await conn.execute(
-        'select * from review."case" where wakes <= :now and notice = any(:notices) '
-        'order by wakes, "case" limit :most for update skip locked',
-        {"now": now, "notices": list(notices), "most": most},
-    )
-    return [_case(row) for row in rows]
+async def woken(
+    conn: Connection, now: datetime, notices: Iterable[str], owing: Collection[str], most: int = 200
+) -> dict[UUID, Case]:
+    """Cases of which something has come due, those that waited longest first; locked, so that replicas share them
+    out. What it costs grows with what is due, not with what waits: both indexes are read in the order of time."""
+    rows = await conn.execute(WOKEN, {"now": now, "notices": list(notices), "most": most})
+    return await _whole(conn, rows, owing)
+
+
+WOKEN = """
+with ripe as (
+  (select "case", wakes from review."case"
+    where wakes <= :now and notice = any(:notices) order by wakes limit :most)
+  union all
+  (select "case", wakes from review.duty
+    where wakes <= :now and notice = any(:notices) order by wakes limit :most)
+  order by wakes limit :most
+)
+select c.* from review."case" c
+where c."case" in (select "case" from ripe)
+order by c."case" for update of c skip locked
+"""
 
 
 def sleep(conn: Connection, cases: Iterable[UUID]) -> None:
@@ -102,55 +151,62 @@ def sleep(conn: Connection, cases: Iterable[UUID]) -> None:
     conn.later('update review."case" set wakes = null where "case" = any(:cases)', {"cases": list(cases)})
 
 
-async def provisional(conn: Connection) -> list[Case]:
-    """Cases whose date hangs on a year whose working days were not known."""
-    return [_case(row) for row in await conn.read('select * from review."case" where provisional')]
+async def provisional(conn: Connection, owing: Collection[str]) -> dict[UUID, Case]:
+    """Cases of which a date hangs on a year whose working days were not known."""
+    rows = await conn.read(
+        'select * from review."case" c where c.provisional or exists '
+        '(select from review.duty d where d."case" = c."case" and d.provisional and d.state = \'owed\')'
+    )
+    return await _whole(conn, rows, owing)
 
 
-def _case(row: Any) -> Case:
+async def _whole(conn: Connection, rows: Sequence[Any], owing: Collection[str]) -> dict[UUID, Case]:
+    ids = [row.case for row in rows if row.notice in owing]
+    owed: dict[UUID, list[Owed]] = {}
+    if ids:
+        for one in await conn.read(
+            'select * from review.duty where "case" = any(:ids) order by due, duty, period', {"ids": ids}
+        ):
+            fields = {name: getattr(one, name) for name in Owed.__dataclass_fields__}
+            owed.setdefault(one.case, []).append(Owed(**fields))
+    return {row.case: _case(row, tuple(owed.get(row.case, ()))) for row in rows}
+
+
+def _case(row: Any, owed: tuple[Owed, ...]) -> Case:
     fields = dict(row.items())
     fields["filer"] = Party(**fields["filer"])
     fields["findings"] = tuple(Finding(**f) for f in fields["findings"])
-    return Case(**fields)
+    fields["assessments"] = tuple(Assessment(**a) for a in fields["assessments"])
+    return Case(**fields, owed=owed)
 
 
 def _row(case: Case) -> dict[str, Any]:
-    row = {name: getattr(case, name) for name in Case.__dataclass_fields__}
+    row = {name: getattr(case, name) for name in COLUMNS}
     row["filer"] = case.filer.model_dump(exclude_none=True)
     row["findings"] = [f.model_dump(exclude_none=True) for f in case.findings]
+    row["assessments"] = [a.model_dump() for a in case.assessments]
     return row
 
 
+COLUMNS = [name for name in Case.__dataclass_fields__ if name != "owed"]
+FOR_EVER = ("case", "number", "notice", "filer", "filed")
+"""What no step changes."""
+
+
 async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Case]) -> None:
-    """All steps of a batch: the cases as the last step leaves them, and every line of history."""
+    """All steps of a batch: the cases as the last step leaves them, what they owe, and every line of history."""
     last = {step.case.case: step.case for step in steps}
     new = [_row(case) for id_, case in last.items() if id_ not in known]
     put_later(conn, 'review."case"', new, all_new=True)
     # In one order, so that two replicas wait for each other and never both.
     moved = [_row(case) for id_, case in sorted(last.items()) if id_ in known]
     if moved:
-        changing = (
-            "stage",
-            "version",
-            "revision",
-            "title",
-            "values",
-            "findings",
-            "direction",
-            "item_kind",
-            "late",
-            "package",
-            "entered",
-            "due",
-            "provisional",
-            "wakes",
-            "paused",
-        )
-        sets = ", ".join(f'"{c}" = excluded."{c}"' for c in changing)
+        sets = ", ".join(f'"{c}" = excluded."{c}"' for c in COLUMNS if c not in FOR_EVER)
         newer = 'where "case".version < excluded.version'
         put_later(
             conn, 'review."case"', moved, f'on conflict ("case") do update set {sets} {newer}', all_new=True
         )
+    _owe(conn, last, known)
     previous = await _hashes(conn, [id_ for id_ in last if id_ in known])
     lines = []
     for step in steps:
@@ -158,6 +214,26 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
         previous[step.case.case] = line["hash"]
         lines.append(line)
     put_later(conn, "review.history", lines, all_new=True)
+
+
+def _owe(conn: Connection, last: Mapping[UUID, Case], known: Mapping[UUID, Case]) -> None:
+    gone: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for id_, case in last.items():
+        before = known[id_].owed if id_ in known else ()
+        kept = {(o.duty, o.period) for o in case.owed}
+        left = [o for o in before if (o.duty, o.period) not in kept]
+        gone += [{"case": id_, "duty": o.duty, "period": o.period} for o in left]
+        more = {"case": id_, "notice": case.notice}
+        rows += [{**more, **asdict(o)} for o in case.owed if o not in before]
+    if gone:
+        conn.later(
+            "delete from review.duty d using json_populate_recordset(null::review.duty, cast(:gone as json)) g "
+            'where d."case" = g."case" and d.duty = g.duty and d.period = g.period',
+            {"gone": to_json(gone).decode()},
+        )
+    sets = ", ".join(f"{c} = excluded.{c}" for c in ("began", "due", "provisional", "state", "wakes"))
+    put_later(conn, "review.duty", rows, f'on conflict ("case", duty, period) do update set {sets}')
 
 
 async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
@@ -169,3 +245,33 @@ async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
         {"ids": list(ids)},
     )
     return {row.case: row.hash for row in rows}
+
+
+# --- decisions that are held --------------------------------------------------------------------------
+
+
+async def hold(
+    conn: Connection, publisher: str, held: str, at: datetime, decisions: list[dict[str, Any]]
+) -> None:
+    """At once, not at the end: the event after this one may settle it."""
+    row = {"publisher": publisher, "held": held, "at": at.isoformat(), "decisions": decisions}
+    await put(conn, "review.held", [{**row, "state": "held", "reason": ""}])
+
+
+async def settle(
+    conn: Connection, publisher: str, held: str, state: str, at: datetime, officer: str | None, reason: str
+) -> list[dict[str, Any]] | None:
+    """The decisions that were held, once: None when there are none of this publisher, or they are settled."""
+    rows = await conn.execute(
+        "update review.held set state = :state, settled_at = :at, officer = :officer, reason = :reason "
+        "where publisher = :publisher and held = :held and state = 'held' returning decisions",
+        {
+            "state": state,
+            "at": at,
+            "officer": officer,
+            "reason": reason,
+            "publisher": publisher,
+            "held": held,
+        },
+    )
+    return rows[0].decisions if rows else None

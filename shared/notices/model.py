@@ -247,6 +247,10 @@ class Notice(Data):
         return {d.id: d for d in self.deadlines}
 
     @cached_property
+    def by_duty(self) -> dict[str, Duty]:
+        return {d.id: d for d in self.duties}
+
+    @cached_property
     def by_ground(self) -> dict[str, Ground]:
         return {g.id: g for g in self.grounds}
 

@@ -96,7 +96,7 @@ def _lines(notice: Notice) -> Iterator[str]:
         yield f"    [*] --> {begin.stage}: {_begins(notice, begin)}"
     for stage in procedure.stages:
         for outcome in stage.outcomes.values():
-            actor = actor_name(notice, who_acts(stage, outcome))
+            actor = "出现事由" if outcome.raised else actor_name(notice, who_acts(stage, outcome))
             yield f"    {stage.id} --> {outcome.to}: {outcome.name}（{actor}）"
         if stage.ends:
             yield f"    {stage.id} --> [*]"

@@ -478,7 +478,7 @@ async def test_an_item_that_is_filed_again_in_its_first_batch_is_stored_as_filed
 
 
 async def test_the_clock_looks_only_at_what_is_due(postgres: Postgres, database: str) -> None:
-    """Among 20,000 terms that are still to come, five that are over are found by the index, oldest first."""
+    """Among 20,000 terms and 20,000 duties that are still to come, the few that are over are found by the indexes."""
     async with connection(postgres.dsn(database)) as conn:
         await conn.execute(
             'insert into review."case" ("case", number, notice, form, stage, version, revision, filer, unit, district, '
@@ -487,16 +487,31 @@ async def test_the_clock_looks_only_at_what_is_due(postgres: Postgres, database:
             """'{"code": "x", "kind": "K6", "name": "x"}', 'u', 'd', 'product', 't', '{}', '[]', false, now(), now(), """
             "false, now() + make_interval(mins => n - 4) from generate_series(1, 20000) as n"
         )
-        await conn.execute('analyze review."case"')
-        now = (await conn.read("select now() + interval '2 minutes' as at"))[0].at
-        assert [case.number for case in await review.woken(conn, now, ["n"])] == ["1", "2", "3", "4", "6"]
-        plan = await conn.driver.fetch(
-            'explain select * from review."case" where wakes <= $1 and notice = any($2) '
-            'order by wakes, "case" limit 200 for update skip locked',
-            now,
-            ["n"],
+        await conn.execute(
+            "insert into review.duty select \"case\", 'DL-01', '2026', notice, now(), now(), false, 'owed', "
+            'now() + make_interval(mins => 20000 - number::int) from review."case"'
         )
-        assert any("review_case_wakes" in row[0] for row in plan), plan
+        await conn.execute('analyze review."case"')
+        await conn.execute("analyze review.duty")
+        now = (await conn.read("select now() + interval '2 minutes' as at"))[0].at
+        found = await review.woken(conn, now, ["n"], {"n"})
+        assert {case.number for case in found.values()} == {
+            "1",
+            "2",
+            "3",
+            "4",
+            "6",
+            "19998",
+            "19999",
+            "20000",
+        }
+        assert {len(case.owed) for case in found.values()} == {1}
+        assert len(await review.woken(conn, now, ["n"], (), most=3)) == 3
+        sql = review.WOKEN.replace(":now", "$1").replace(":notices", "$2").replace(":most", "$3")
+        plan = "\n".join(row[0] for row in await conn.driver.fetch(f"explain {sql}", now, ["n"], 200))
+        assert "review_case_wakes" in plan
+        assert "review_duty_wakes" in plan
+        assert "Seq Scan on" not in plan
 
 
 # --- the mail ledger ---------------------------------------------------------------------------------

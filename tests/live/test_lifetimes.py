@@ -141,7 +141,7 @@ def test_an_objection_a_hearing_and_a_revocation(local: Local) -> None:
     set_clock(local, "2026-05-11T02:00:00")
     assert stage(local, case) == "objection"
     assert "accepted" in decide(local, case, "dismiss", "990100")
-    # Its notice was over in March: it is recognised as of then.
+    # Its notice was over in March: with the objection it is recognised.
     wait_until(lambda: stage(local, case) == "recognised", 15, "the recognition")
     assert decide(local, case, "propose", "head-01")["errors"][0]["code"] == "ground"
     assert "accepted" in decide(local, case, "propose", "head-01", "R-YP-011")

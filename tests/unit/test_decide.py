@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from services.review.decide import Case, Step, decide, file_again, open_case
+from services.review.case import Case, Step
+from services.review.decide import decide, file_again, open_case
 from shared.contracts.case import DecisionMade, Fix
 from shared.contracts.problem import Problem
 from shared.contracts.submission import SubmissionAccepted
@@ -180,7 +181,7 @@ def test_a_fix_names_a_column_of_the_form() -> None:
     assert isinstance(result, Problem)
     assert [(e.code, e.pointer) for e in result.errors] == [("fixes.field", "#/data/fixes")]
     assert "no_such_column" in result.detail
-    assert "activity_name、contact" in result.detail
+    assert "activity_name、activity_time、contact" in result.detail
 
 
 OVER = (finding("R-COL-010"), finding("R-COL-019"), finding("R-COL-014", "info"))
@@ -270,8 +271,6 @@ AGAIN = filing(
         ("correction", "formal_check", "resubmit"),
         ("recommendation", "recommendation", "amend"),
         ("formal_check", "formal_check", "amend"),
-        ("selection", "selection", "amend"),
-        ("publication", "publication", "amend"),
     ],
 )
 def test_a_later_filing_goes_back_to_whoever_returned_it_and_keeps_the_number(
@@ -296,8 +295,8 @@ def test_a_later_filing_goes_back_to_whoever_returned_it_and_keeps_the_number(
     assert step.case.number == before.number
 
 
-@pytest.mark.parametrize("stage", ENDS)
-def test_an_ended_case_takes_no_filing(stage: str) -> None:
+@pytest.mark.parametrize("stage", [*ENDS, "selection", "publication"])
+def test_an_ended_case_and_one_whose_content_was_approved_take_no_filing(stage: str) -> None:
     assert file_again(NOTICE, case(stage), AGAIN, AT, CALENDAR) is None
 
 
@@ -366,7 +365,7 @@ def broken(lines: list[dict[str, Any]]) -> int | None:
     """The first line whose hash does not follow from it and the line before. Written anew, on purpose."""
     previous = ""
     for n, line in enumerate(lines):
-        row = {k: v for k, v in line.items() if k != "hash"}
+        row = {k: v for k, v in line.items() if k != "hash" and (k != "data" or v)}
         text = json.dumps([previous, row], sort_keys=True, ensure_ascii=False)
         if sha256(text.encode()).hexdigest() != line["hash"]:
             return n
@@ -393,7 +392,7 @@ def test_a_removed_or_exchanged_line_is_found() -> None:
     assert broken([lines[0], lines[2], lines[1], *lines[3:]]) == 1
     # Made consistent in itself, a line still breaks the one after it.
     forged = {**lines[1], "reason": "tampered"}
-    row = {k: v for k, v in forged.items() if k != "hash"}
+    row = {k: v for k, v in forged.items() if k not in ("hash", "data")}
     text = json.dumps([lines[0]["hash"], row], sort_keys=True, ensure_ascii=False)
     forged["hash"] = sha256(text.encode()).hexdigest()
     assert broken([lines[0], forged, *lines[2:]]) == 2

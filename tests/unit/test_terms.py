@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from services.review.decide import Case, Step, at_term, decide, file_again, open_case, recount
+from services.review.case import Case, Step
+from services.review.decide import at_term, decide, file_again, open_case, recount
 from shared.contracts.case import DecisionMade
 from shared.contracts.problem import Problem
 from shared.contracts.submission import SubmissionAccepted
