@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from services.cli import cases, filing, notices
+from services.cli import cases, deciding, filing, notices
 from services.cli.common import NO_SERVER, UNUSABLE, Fail, fail, settings
 from shared.notices.directory import DirectoryError, UnknownAgency
 from shared.notices.load import NoticeBroken
@@ -28,13 +28,16 @@ app = typer.Typer(
 )
 app.add_typer(notices.app, name="notice", help="通知：列出、查看、校验、画流程图、空白表、JSON Schema")
 app.add_typer(notices.agencies, name="agency", help="单位名录")
-app.add_typer(cases.app, name="case", help="项目：列出、查看")
+app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、核对经过")
 app.add_typer(cases.mails, name="mail", help="邮件：列出、查看")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")
 app.command("check")(filing.check)
 app.command("submit")(filing.submit)
-app.command("decide")(filing.decide)
+app.command("decide")(deciding.decide)
+app.command("score")(deciding.score)
+app.command("fact")(deciding.fact)
+app.add_typer(deciding.held, name="held", help="留存待核的决定：列出、查看、生效、作废")
 
 
 @app.command()

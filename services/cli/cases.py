@@ -1,9 +1,10 @@
 """`yiqi case`, `mail`, `dead`, `catalogue`: looking at what the services hold, and the few things to do about it.
 
-Decisions on cases are in `filing.py`.
+Decisions on cases are in `deciding.py`.
 """
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, o
 from shared.contracts import registry
 from shared.contracts.catalogue import CatalogueRequested
 from shared.contracts.submission import CatalogueRecorded, EarlierRow
+from shared.notices.calendar import Calendar
+from shared.notices.load import load_all
 from shared.runtime import SERVICES
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,16 +38,19 @@ def case_list(
     notice: Annotated[str | None, typer.Option(help="只看一个通知")] = None,
     stage: Annotated[str | None, typer.Option(help="只看一个阶段")] = None,
     unit: Annotated[str | None, typer.Option(help="只看一个单位（代码）")] = None,
+    by_score: Annotated[bool, typer.Option("--by-score", help="按评审得分从高到低")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """项目一览。"""
     rows = _ask(
-        'select number, form, stage, unit, title, late, due from review."case" where '
+        'select number, form, stage, unit, title, late, due, score from review."case" where '
         "(cast(:notice as text) is null or notice = :notice) and (cast(:stage as text) is null or stage = :stage) "
-        "and (cast(:unit as text) is null or unit = :unit) order by filed, number",
+        "and (cast(:unit as text) is null or unit = :unit) "
+        "order by case when :by_score then score end desc nulls last, filed, number",
         notice=notice,
         stage=stage,
         unit=unit,
+        by_score=by_score,
     )
     columns = {
         "number": "编号",
@@ -53,35 +59,52 @@ def case_list(
         "unit": "单位",
         "title": "名称",
         "due": "期限",
+        "score": "评分",
     }
     show(rows, "项目", columns, as_json=as_json)
 
 
 @app.command("show")
 def case_show(number: Annotated[str, typer.Argument(help="项目编号")], as_json: JsonOption = False) -> None:
-    """一个项目：内容、问题、全部经过。"""
-    found = _ask('select * from review."case" where number = :n or cast("case" as text) = :n', n=number)
-    if not found:
-        fail(f"没有项目 {number}", UNUSABLE)
-    case = found[0]
-    history = _ask('select * from review.history where "case" = :c order by version', c=case["case"])
+    """一个项目：内容、问题、认定条件、评分、应报事项、全部经过。"""
+    case, history, owed = _whole(number)
     if as_json:
-        out({**case, "history": history})
+        out({**case, "history": history, "duties": owed})
         return
     console.print(
         f"[bold]{case['number']}[/bold] {case['title']}（{case['form']}，{case['stage']}）", markup=True
     )
     table("内容", ("栏目", "内容"), case["values"].items())
-    if case["findings"]:
-        table(
-            "问题",
-            ("规则", "程度", "说明"),
-            ((f["rule"], f["severity"], f["detail"]) for f in case["findings"]),
-        )
-    table(
+    for title, columns, rows in _parts(case, history, owed):
+        if rows:
+            table(title, columns, rows)
+
+
+def _parts(
+    case: dict[str, Any], history: list[dict[str, Any]], owed: list[dict[str, Any]]
+) -> Iterator[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]]:
+    yield (
+        "问题",
+        ("规则", "程度", "说明"),
+        [(f["rule"], f["severity"], f["detail"]) for f in case["findings"]],
+    )
+    yield (
+        "认定条件",
+        ("规则", "结论", "数值", "佐证"),
+        [(a["rule"], a["verdict"], a["figure"], "、".join(a["evidence"])) for a in case["assessments"]],
+    )
+    yield "人工认定", ("规则", "结论"), list(case["judgements"].items())
+    points = [(who, *("=".join(one) for one in sheet.items())) for who, sheet in case["scores"].items()]
+    yield f"评分（{case['score'] or '未定'}）", ("专家", "评分"), [(p[0], "  ".join(p[1:])) for p in points]
+    yield (
+        "应报事项",
+        ("事项", "期间", "截止", "状态"),
+        [(o["duty"], o["period"], o["due"], o["state"]) for o in owed],
+    )
+    yield (
         "经过",
-        ("版本", "时间", "单位", "结果", "阶段", "理由", "依据"),
-        (
+        ("版本", "时间", "单位", "结果", "阶段", "理由", "依据", "变动"),
+        [
             (
                 h["version"],
                 h["at"].strftime("%Y-%m-%d %H:%M"),
@@ -90,10 +113,73 @@ def case_show(number: Annotated[str, typer.Argument(help="项目编号")], as_js
                 h["stage"],
                 h["reason"],
                 "、".join([*h["rules"], *h["acknowledges"]]),
+                "、".join(h["data"].get("values", ())),
             )
             for h in history
-        ),
+        ],
     )
+
+
+@app.command("due")
+def case_due(
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="到哪一天为止")] = None,
+    notice: Annotated[str | None, typer.Option(help="只看一个通知")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """各项目的期限：阶段的期限和应报的事项，最早的在前。"""
+    rows = _ask(
+        "select due, number, title, what, period, provisional from ("
+        "select due, notice, number, title, stage as what, '' as period, provisional "
+        'from review."case" where due is not null union all '
+        "select d.due, d.notice, c.number, c.title, d.duty, d.period, d.provisional from review.duty d "
+        'join review."case" c using ("case") where d.state = \'owed\') as everything '
+        "where (cast(:until as date) is null or due <= :until) "
+        "and (cast(:notice as text) is null or notice = :notice) order by due, number, what",
+        until=until.date() if until else None,
+        notice=notice,
+    )
+    columns = {"due": "期限", "number": "编号", "title": "名称", "what": "阶段或事项", "period": "期间"}
+    show(rows, "期限", columns, as_json=as_json)
+
+
+@app.command("verify")
+def case_verify(
+    number: Annotated[str | None, typer.Argument(help="项目编号；不写则全部")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """核对经过：每行与其校验值相符，从头重演所得与现状相符；否则退出码为1。"""
+    from services.review.replay import audit
+    from services.review.store import as_case, as_line
+
+    notices = load_all(common.settings().notices)
+    calendar = Calendar.load(common.settings().calendars)
+    wrong: list[dict[str, Any]] = []
+    numbers = [number] if number else [r["number"] for r in _ask('select number from review."case"')]
+    for one in numbers:
+        case, history, owed = _whole(one)
+        if case["notice"] not in notices:
+            found = [f"没有通知 {case['notice']}，无从重演"]
+        else:
+            lines = [as_line(line) for line in history]
+            found = audit(notices[case["notice"]].notice, as_case(case, owed), lines, calendar)
+        wrong += [{"number": case["number"], "why": why} for why in found]
+    if as_json:
+        out({"cases": len(numbers), "wrong": wrong})
+    elif wrong:
+        table("不符", ("编号", "说明"), ((w["number"], w["why"]) for w in wrong))
+    else:
+        console.print(f"{len(numbers)}个项目的经过均相符")
+    raise typer.Exit(common.FINDINGS if wrong else common.GOOD)
+
+
+def _whole(number: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    found = _ask('select * from review."case" where number = :n or cast("case" as text) = :n', n=number)
+    if not found:
+        fail(f"没有项目 {number}", UNUSABLE)
+    id_ = found[0]["case"]
+    history = _ask('select * from review.history where "case" = :c order by version', c=id_)
+    owed = _ask('select * from review.duty where "case" = :c order by due, duty, period', c=id_)
+    return found[0], history, owed
 
 
 # --- mails -------------------------------------------------------------------------------------------

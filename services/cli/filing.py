@@ -1,11 +1,10 @@
-"""`yiqi check`, `submit`, `decide`: judging a workbook offline, filing it, deciding on a case.
+"""`yiqi check`, `submit`: judging a workbook offline, filing it.
 
-What is judged and decided is in the services; here are only the asking and the telling.
+What is judged is in the services; here are only the asking and the telling. Deciding is in `deciding.py`.
 """
 
 import asyncio
 import json
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -27,7 +26,6 @@ from services.cli.common import (
     table,
 )
 from shared.contracts import registry
-from shared.contracts.case import DecisionMade, Fix
 from shared.contracts.envelope import CONTENT_TYPE
 from shared.contracts.registry import EventType
 from shared.contracts.submission import Filer, PackageFiled
@@ -282,50 +280,3 @@ def _tell(answer: dict[str, Any], as_json: bool) -> None:
                 ),
             )
     raise typer.Exit(FINDINGS if refused else common.GOOD)
-
-
-# --- deciding ----------------------------------------------------------------------------------------
-
-
-def decide(
-    case: Annotated[str, typer.Argument(help="项目编号，如 F3-7K3M9QXA")],
-    outcome: Annotated[str, typer.Argument(help="办理结果，见 yiqi notice show 的流程")],
-    as_: AsOption,
-    reason: Annotated[str, typer.Option(help="理由")],
-    rule: Annotated[list[str] | None, typer.Option(help="依据的规则编号，可多次")] = None,
-    acknowledge: Annotated[list[str] | None, typer.Option(help="确认或放宽的规则编号，可多次")] = None,
-    fix: Annotated[list[str] | None, typer.Option(help="要改的内容，写作 栏目=要求，可多次")] = None,
-    officer: Annotated[str | None, typer.Option(help="经办人代号")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """对一个项目作出办理决定，等到回复为止。"""
-    agency = common.agency(as_)
-    fixes = []
-    for one in fix or []:
-        name, equals, detail = one.partition("=")
-        if not equals:
-            fail("--fix 应写作 栏目=要求，如 contact=请补充手机号", UNUSABLE)
-        fixes.append(Fix(field=name.strip(), detail=detail.strip()))
-    found = asyncio.run(
-        common.query(
-            'select "case", version from review."case" where number = :n or cast("case" as text) = :n', n=case
-        )
-    )
-    if not found:
-        fail(f"没有项目 {case}", UNUSABLE)
-    decision = DecisionMade(
-        case=found[0]["case"],
-        outcome=outcome,
-        reason=reason,
-        rules=tuple(rule or ()),
-        acknowledges=tuple(acknowledge or ()),
-        fixes=tuple(fixes),
-        version=found[0]["version"],
-        officer=officer,
-    )
-    _tell(asyncio.run(_decide(agency.code, decision)), as_json)
-
-
-async def _decide(publisher: str, decision: DecisionMade) -> dict[str, Any]:
-    async with common.bus() as client:
-        return await publish(client, publisher, registry.DECISION_MADE, decision, uuid.uuid4())

@@ -30,6 +30,7 @@ SUBJECT_LIMIT = 120
 NAME_LIMIT = 100
 VALUE_LIMIT = 4000
 LIST_LIMIT = 200
+CHANGE_LIMIT = 200
 FILE_NAME_LIMIT = 80
 
 DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,80}[a-z0-9])?")
@@ -95,6 +96,41 @@ def countdown(left: int) -> str:
     return {0: "今天截止", -1: "已于昨天截止"}.get(left, f"已过期{-left}天")
 
 
+def until(params: Mapping[str, Any]) -> str:
+    """The last day of a title: nothing has to be done on it, so no weekday."""
+    return day(params["date"], weekday=False) + (DERIVED if params["derived"] else "")
+
+
+def period(text: str) -> str:
+    """What a report is about: a year, a quarter (`2025-1`), or the day of a change."""
+    if re.fullmatch(r"\d{4}", text):
+        return f"{text}年"
+    if quarter := re.fullmatch(r"(\d{4})-([1-4])", text):
+        return f"{quarter[1]}年第{'一二三四'[int(quarter[2]) - 1]}季度"
+    return day(text, weekday=False) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+
+
+def when(duty: Mapping[str, Any]) -> str:
+    """By when a duty is owed, again and again."""
+    if duty["yearly"]:
+        month, last = map(int, duty["yearly"].split("-"))
+        text = "每年2月底前" if (month, last) == (2, 29) else f"每年{month}月{last}日前"
+    elif duty["quarterly"]:
+        text = "每季度末前"
+    else:
+        text = f"{'发生变更' if duty['after'] == 'change' else '列入名单'}之日起{duty['days']}日内"
+    return text + (DERIVED if duty["derived"] else "")
+
+
+def changed(params: Mapping[str, Any]) -> str:
+    if params["hidden"]:
+        return "（已修改）"
+    before, after = (_cut(params[key], CHANGE_LIMIT) for key in ("before", "after"))
+    if not before:
+        return f"新填写“{after}”"
+    return f"由“{before}”改为“{after}”" if after else f"删去“{before}”"
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     env = ImmutableSandboxedEnvironment(
         loader=PackageLoader("services.notify", "letters"),
@@ -105,6 +141,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         auto_reload=False,
     )
     env.filters |= {"day": day, "due": due, "countdown": countdown, "severity": SEVERITY.__getitem__}
+    env.filters |= {"until": until, "period": period, "when": when, "changed": changed}
     env.globals["DERIVED"] = DERIVED
     return env
 

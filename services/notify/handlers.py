@@ -70,11 +70,13 @@ class Notify:
                 continue
             notice = compiled.notice
             if isinstance(data, CaseChanged):
-                letters += owed.letters_of_case(notice, data, self.directory)
+                letters += owed.letters_of_case(notice, data, self.directory, item.event.time)
                 if isinstance(data, CaseOpened):
                     facts |= {(notice.id, data.unit, fact) for fact in ("filed", *data.counts)}
                     continue
                 waits = isinstance(data, CaseReturned)
+                if notice.procedure.by_id[data.stage].returned and not waits:
+                    continue  # something was noted of a case that still waits for its correction
                 last = corrections.get(data.case)
                 if last is None or last["version"] < data.version:
                     corrections[data.case] = {
@@ -113,7 +115,7 @@ class Notify:
                         owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar)
                         for kind in deadline.remind
                         for a in self.directory.of_kind(kind)
-                        if (a.code, deadline.unless) not in done
+                        if reminders.concerns(notice, deadline, a) and (a.code, deadline.unless) not in done
                     ]
                     entered.add(key)
             for row in await store.corrections(conn):

@@ -5,7 +5,7 @@ What may happen is in `decide.py`, `duties.py` and `panel.py`, what is remembere
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -340,7 +340,8 @@ def _changed(step: Step) -> CaseChanged:
         rules=step.rules,
         acknowledges=step.acknowledges,
         fixes=step.fixes,
-        due=case.due,
+        # Of a duty that was missed, its own day: the stage's may be years away.
+        due=date.fromisoformat(step.data["due"]) if step.outcome == "missed" else case.due,
         provisional=case.provisional,
         package=case.package,
         changed=step.changed,

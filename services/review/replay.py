@@ -28,8 +28,8 @@ def audit(notice: Notice, case: Case, lines: Sequence[Mapping[str, Any]], calend
     if filed and filed != content(case):
         wrong.append("内容与最后一次报送不符")
     if not wrong:
-        again = replay(notice, case, lines, calendar)
-        names = [f.name for f in fields(Case) if getattr(again, f.name) != getattr(case, f.name)]
+        again, kept = _ordered(replay(notice, case, lines, calendar)), _ordered(case)
+        names = [f.name for f in fields(Case) if getattr(again, f.name) != getattr(kept, f.name)]
         wrong += [f"重演经过所得的{name}与现状不符" for name in names]
     return wrong
 
@@ -48,6 +48,10 @@ def replay(notice: Notice, case: Case, lines: Sequence[Mapping[str, Any]], calen
     for line in lines[1:]:
         now = replace(_after(notice, now, line, calendar), version=line["version"])
     return now
+
+
+def _ordered(case: Case) -> Case:
+    return replace(case, owed=tuple(sorted(case.owed, key=lambda o: (o.due, o.duty, o.period))))
 
 
 def _broken(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:

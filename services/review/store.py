@@ -5,7 +5,7 @@ What may happen to a case is not here: that is `decide.py`.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -160,24 +160,30 @@ async def provisional(conn: Connection, owing: Collection[str]) -> dict[UUID, Ca
     return await _whole(conn, rows, owing)
 
 
+def as_case(row: Mapping[str, Any], owed: Sequence[Mapping[str, Any]]) -> Case:
+    """A row of the table, with those of its duties, as the case that it is."""
+    fields = {name: row[name] for name in COLUMNS}
+    fields["filer"] = Party(**fields["filer"])
+    fields["findings"] = tuple(Finding(**f) for f in fields["findings"])
+    fields["assessments"] = tuple(Assessment(**a) for a in fields["assessments"])
+    mine = (Owed(**{name: one[name] for name in Owed.__dataclass_fields__}) for one in owed)
+    return Case(**fields, owed=tuple(mine))
+
+
+def as_line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the history as the line that was hashed."""
+    return {**row, "case": str(row["case"]), "at": row["at"].astimezone(UTC).isoformat()}
+
+
 async def _whole(conn: Connection, rows: Sequence[Any], owing: Collection[str]) -> dict[UUID, Case]:
     ids = [row.case for row in rows if row.notice in owing]
-    owed: dict[UUID, list[Owed]] = {}
+    owed: dict[UUID, list[Any]] = {}
     if ids:
         for one in await conn.read(
             'select * from review.duty where "case" = any(:ids) order by due, duty, period', {"ids": ids}
         ):
-            fields = {name: getattr(one, name) for name in Owed.__dataclass_fields__}
-            owed.setdefault(one.case, []).append(Owed(**fields))
-    return {row.case: _case(row, tuple(owed.get(row.case, ()))) for row in rows}
-
-
-def _case(row: Any, owed: tuple[Owed, ...]) -> Case:
-    fields = dict(row.items())
-    fields["filer"] = Party(**fields["filer"])
-    fields["findings"] = tuple(Finding(**f) for f in fields["findings"])
-    fields["assessments"] = tuple(Assessment(**a) for a in fields["assessments"])
-    return Case(**fields, owed=owed)
+            owed.setdefault(one.case, []).append(one)
+    return {row.case: as_case(row, owed.get(row.case, ())) for row in rows}
 
 
 def _row(case: Case) -> dict[str, Any]:

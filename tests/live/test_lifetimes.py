@@ -3,8 +3,12 @@ due while a service was down happens once, in order, and as of when it was due."
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +19,14 @@ import pytest
 from services.cli.filing import publish
 from services.cli.local import Local
 from shared.contracts import registry
-from shared.contracts.case import DecisionMade
+from shared.contracts.case import (
+    DecisionMade,
+    DecisionsMade,
+    DecisionsSettled,
+    Expert,
+    FactReported,
+    ScoreGiven,
+)
 from shared.contracts.submission import Filer, SubmissionFiled
 from shared.runtime.embedded import wait_until
 
@@ -41,7 +52,8 @@ def set_clock(local: Local, now: str) -> None:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     here = tmp_path_factory.mktemp("lives")
     (here / "notices").mkdir()
-    (here / "notices" / f"{NOTICE}.yaml").write_bytes((EXAMPLES / f"{NOTICE}.yaml").read_bytes())
+    for file in EXAMPLES.glob("*.yaml"):
+        (here / "notices" / file.name).write_bytes(file.read_bytes())
     (here / "agencies.yaml").write_text(AGENCIES, encoding="utf-8")
     mounted = {"YIQI_NOTICES": str(here / "notices"), "YIQI_AGENCIES": str(here / "agencies.yaml")}
     running = Local(here / "run", extra=mounted, services=("intake", "review", "notify"), mail=True)
@@ -153,3 +165,131 @@ def test_an_objection_a_hearing_and_a_revocation(local: Local) -> None:
         ["silent", "clock", "2026-05-22"],
         ["revoke", "990100", "2026-06-01"],
     ]
+
+
+# --- guilds: many at a time, held, scored, reported ---------------------------------------------------
+
+GUILDS = "yongping-guilds-2026"
+
+
+def guild(local: Local, name: str, **more: Any) -> UUID:
+    data = SubmissionFiled(
+        notice=GUILDS,
+        form="F1",
+        filer=Filer(code="990101", kind="K2", name="临江区工业局", email="linjiang@yongping.example"),
+        values={"guild": name, "patron": "某协会", "members": 25, "contact": "示例 020-83726619", **more},
+    )
+    answer = ask(local, "990101", registry.SUBMISSION_FILED, data)
+    assert "accepted" in answer, answer
+    case = UUID(answer["case"])
+    wait_until(lambda: stage(local, case) != "", 15, "the case")
+    return case
+
+
+def scored(local: Local, case: UUID, expert: str, points: int, **more: Any) -> dict[str, Any]:
+    who = Expert(**{"code": expert, "employer": "某大学", **more})
+    sheet = ScoreGiven(case=case, expert=who, points={"order": Decimal(points), "service": Decimal(30)})
+    return ask(local, "990101", registry.SCORE_GIVEN, sheet)
+
+
+def passing(case: UUID, outcome: str = "pass") -> DecisionMade:
+    judged: Any = {"R-GU-002": "met", "R-GU-003": "not_applicable"}
+    return DecisionMade(case=case, outcome=outcome, reason="评审", judgements=judged)
+
+
+def kept(local: Local, tmp_path: Path, *arguments: str) -> tuple[int, Any]:
+    """What the command line says, as JSON."""
+    environment = {**os.environ, **local.environment}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "yiqi", *arguments, "--json"], env=environment, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_many_decisions_are_held_and_released_and_one_bad_one_stops_no_other(
+    local: Local, tmp_path: Path
+) -> None:
+    cases = [guild(local, name) for name in ("一行会", "二行会", "三行会")]
+    for case in cases[:2]:
+        for n, expert in enumerate(("e-1", "e-2", "e-3")):
+            assert "accepted" in scored(local, case, expert, 10 * (n + 1))
+    assert scored(local, cases[0], "e-4", 40, conflict=True)["errors"][0]["code"] == "conflict.declared"
+    assert scored(local, cases[0], "e-4", 40, employer="某协会")["errors"][0]["code"] == "conflict.employer"
+    unknown = passing(UUID(int=404))
+    many = DecisionsMade(decisions=(*map(passing, cases), unknown), hold=True)
+    held = ask(local, "990101", registry.DECISIONS_MADE, many)
+    # Nothing has happened yet, and what is wrong is known.
+    assert [(e["pointer"], e["code"]) for e in held["errors"]] == [
+        ("#/data/decisions/2", "incomplete"),
+        ("#/data/decisions/3", "case"),
+    ]
+    assert [stage(local, case) for case in cases] == ["review"] * 3
+    batch = held["accepted"]
+    assert [row["n"] for row in kept(local, tmp_path, "held", "list")[1] if row["held"] == batch] == [4]
+    release = DecisionsSettled(held=batch, action="release", reason="局务会议")
+    # Whose it is not, and what nobody holds, is not settled.
+    assert ask(local, "990100", registry.DECISIONS_SETTLED, release)["status"] == 404
+    done = ask(local, "990101", registry.DECISIONS_SETTLED, release)
+    assert len(done["errors"]) == 2
+    assert [stage(local, case) for case in cases] == ["listed", "listed", "review"]
+    again = release.model_copy(update={"reason": "再次"})
+    assert ask(local, "990101", registry.DECISIONS_SETTLED, again)["status"] == 404
+    everything = DecisionsMade(decisions=(passing(cases[0]), passing(cases[2])))
+    assert ask(local, "990101", registry.DECISIONS_MADE, everything)["status"] == 422
+    status, told = kept(local, tmp_path, "case", "show", str(cases[0]))
+    assert (status, told["score"], told["judgements"]["R-GU-002"]) == (0, "80.00", "met")
+    assert [(d["duty"], d["state"]) for d in told["duties"]][:2] == [("DL-92", "owed"), ("DL-94", "owed")]
+
+
+def test_discarded_decisions_never_take_effect(local: Local) -> None:
+    case = guild(local, "四行会")
+    held = ask(
+        local,
+        "990101",
+        registry.DECISIONS_MADE,
+        DecisionsMade(decisions=(passing(case, "reject"),), hold=True),
+    )
+    discard = DecisionsSettled(held=held["accepted"], action="discard", reason="不办了")
+    assert "accepted" in ask(local, "990101", registry.DECISIONS_SETTLED, discard)
+    release = DecisionsSettled(held=held["accepted"], action="release", reason="还是办")
+    assert ask(local, "990101", registry.DECISIONS_SETTLED, release)["status"] == 404
+    assert stage(local, case) == "review"
+
+
+def test_what_others_report_comes_before_the_city_and_the_history_plays_again(
+    local: Local, tmp_path: Path
+) -> None:
+    set_clock(local, "2026-03-02T02:00:00")
+    case = guild(local, "五行会", patron="市工业局")
+    assert stage(local, case) == "listed"
+    low = FactReported(
+        case=case, kind="survey", occurred_on=date(2026, 5, 1), detail="会员评价调查", score=Decimal("41.5")
+    )
+    assert "accepted" in ask(local, "head-01", registry.FACT_REPORTED, low)
+    assert stage(local, case) == "ruling"
+    assert [line[:2] for line in history(local, case)] == [
+        ["file", "990101"],
+        ["fact", "head-01"],
+        ["raise", "head-01"],
+        ["question", "clock"],
+    ]
+    no = DecisionMade(case=case, outcome="revoke", reason="评价低", rules=("R-GU-011",))
+    assert ask(local, "990101", registry.DECISION_MADE, no)["status"] == 403
+    assert "accepted" in ask(local, "990100", registry.DECISION_MADE, no)
+    # For a case that is over: recorded, without effect, and said so.
+    late = ask(local, "head-01", registry.FACT_REPORTED, low.model_copy(update={"detail": "又一次调查"}))
+    assert [e["code"] for e in late["errors"]] == ["case.ended"]
+    assert stage(local, case) == "closed"
+    assert kept(local, tmp_path, "case", "verify", str(case)) == (0, {"cases": 1, "wrong": []})
+    local.postgres.sql(f"""update review."case" set title = '别的' where "case" = '{case}'""", "yiqi")
+    status, told = kept(local, tmp_path, "case", "verify", str(case))
+    assert (status, [w["why"] for w in told["wrong"]]) == (1, ["内容与最后一次报送不符"])
+
+
+def test_every_case_of_this_file_plays_again(local: Local, tmp_path: Path) -> None:
+    """All that the tests above did, but for the one that was changed by hand."""
+    status, told = kept(local, tmp_path, "case", "verify")
+    assert told["cases"] >= 5
+    assert len(told["wrong"]) == status

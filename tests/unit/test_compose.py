@@ -59,6 +59,7 @@ from shared.notices.calendar import Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import load_all
 from shared.notices.model import Notice
+from tests.unit import test_letters_of_lives as lives
 
 CALENDAR = Calendar.load()
 DIRECTORY = Directory.load()
@@ -324,7 +325,9 @@ def samples() -> list[Owed]:
     ]
 
 
-SAMPLES = [replace(owed, address=owed.address or "someone@th.example") for owed in samples()]
+SAMPLES = [
+    replace(owed, address=owed.address or "someone@th.example") for owed in (*samples(), *lives.SAMPLES)
+]
 FILES = {"a" * 64: b"PK workbook"}
 
 
@@ -473,9 +476,9 @@ def test_every_letter_says_who_what_on_which_clause_what_next_and_whom_to_ask(ow
         assert owed.to_name in content
         assert "下一步" in content
         assert "如有疑问，请联系" in content
-        assert "广州市工业和信息化局服务体系建设处" in content
+        assert f"广州市工业和信息化局{owed.params['unit']}" in content
         assert "2025年3月4日" in content
-        assert NOTICE.title in content
+        assert owed.params["notice"] in content
         for clause in owed.params["clauses"]:
             assert clause["clause"] in content
             assert clause["text"] in content
