@@ -30,15 +30,22 @@ class Raw:
     xml: str
 
 
+@dataclass(frozen=True)
+class Xml:
+    """Paragraphs and tables written out."""
+
+    xml: str
+
+
 Cell = str | Box
 Table = Sequence[Sequence[Cell]]
-Part = str | Raw | Table
+Part = str | Raw | Xml | Table
 
 
 def docx(
     parts: Iterable[Part], *, type_: str = TYPE, rels: str = "", more: Mapping[str, bytes] | None = None
 ) -> bytes:
-    body = "".join(_table(p) if not isinstance(p, (str, Raw)) else _paragraph(p) for p in parts)
+    body = "".join(map(_part, parts))
     files = {
         "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
         '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
@@ -71,9 +78,25 @@ def runs(text: str) -> str:
     )
 
 
-def symbol(code: str) -> str:
-    """A character of Wingdings."""
-    return f'<w:r><w:sym w:font="Wingdings" w:char="{code}"/></w:r>'
+def symbol(code: str, font: str = "Wingdings") -> str:
+    """A character of a font without letters."""
+    return f'<w:r><w:sym w:font="{font}" w:char="{code}"/></w:r>'
+
+
+def joined(*documents: bytes) -> bytes:
+    """The same documents behind each other in one."""
+    texts = []
+    for one in documents:
+        with ZipFile(BytesIO(one)) as archive:
+            texts.append(archive.read("word/document.xml").decode())
+    bodies = [text.partition("<w:body>")[2].partition("<w:sectPr/>")[0] for text in texts]
+    return docx([Xml("".join(bodies))])
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Xml):
+        return part.xml
+    return _paragraph(part) if isinstance(part, (str, Raw)) else _table(part)
 
 
 def _paragraph(part: str | Raw) -> str:
@@ -178,3 +201,65 @@ def case_docx(case: Mapping[str, Any], *, boxes: str = "□ 国有 □ 合资 �
         case["lessons"],
     ]
     return docx(parts)
+
+
+# --- 附件9-1 and 附件9-2 ---
+
+FIRM = {
+    "recommender": "某区局",
+    "filled_by": "李四",
+    "filled_on": "2025年3月5日",
+    "company_name": "甲公司",
+    "uscc": USCC,
+    "company_intro": "做检测的企业",
+    "reason": "技术领先",
+    "contact_name": "王五",
+    "contact_title": "总经理",
+    "contact_phone": "13800138000",
+}
+HEAD = ["推荐单位：某区局", "填报人：李四　填报时间： 2025年3月5日"]
+
+
+def firm(name: str, uscc: str = USCC) -> list[list[str | Box]]:
+    return [
+        ["推荐企业名称", name, "社会信用代码", uscc],
+        ["企业简介", Box("做检测的企业", 3)],
+        ["推荐理由", Box("技术领先", 3)],
+        ["企业联系人姓名", "王五", "企业联系人职务", "总经理"],
+        ["企业联系人联系方式", "13800138000", "备注", ""],
+    ]
+
+
+def blank(card: Table) -> list[list[Cell]]:
+    """The same table of labels and answers, in pairs, without the answers."""
+    return [
+        [Box("", c.wide) if i % 2 and isinstance(c, Box) else "" if i % 2 else c for i, c in enumerate(row)]
+        for row in card
+    ]
+
+
+SURVEY: list[Any] = [
+    "附件9-1",
+    "“城市合伙人”可开发资源摸查表 (2025 年度)",
+    "填报单位:某局",
+    "填报人:李四",
+    "填报时间: 2025 年 10 月 9 日",
+    [
+        [Box("城市\n无形\n资产\n资源", merge="restart"), "序号", "资源描述", "资源名称", "具体内容\n(含数量)", "时间", "备注"],
+        [Box(merge="continue"), Box("1", merge="restart"), Box("参与城市品牌活动或城市应用场景", merge="restart"), "灯光节", "合作1项", "11月", ""],
+        [Box(merge="continue"), Box(merge="continue"), Box(merge="continue"), "花市", "展位3个", "1月", "可谈"],
+        [Box(merge="continue"), "2", "城市品牌特许权益", "", "", "", ""],
+    ],
+    [
+        [Box("城市大型活动资源", merge="restart"), "序号", "资源描述", "资源名称", "时间地点", "是否提供冠名权",
+         "是否提供门票资源", "是否提供VIP接待", "是否提供广告或现场展示", "备注"],
+        [Box(merge="continue"), "1", "广州主办的重大体育赛事活动资源", "马拉松", "12月 天河", "是", "否", "无", "√", ""],
+    ],
+    [
+        ["", "序号", "资源描述", "资源名称", "具体内容（含类型、数量、时段等）", "时间", "备注"],
+        ["城市公共广告资源", "2", "可用于支持城市合伙人开发的各类户外广告资源", "大屏", "户外大屏2块", "全年", ""],
+        [Box("官方推广展示资源", merge="restart"), "1", "市、区人民政府官方网站展示城市合伙人链接", "官网", "首页链接", "", ""],
+        [Box(merge="continue"), "3", "国内外友城的路演", "", "", "", ""],
+        ["其他特色资源", "", "", "古村落", "可合作3处", "", ""],
+    ],
+]  # fmt: skip

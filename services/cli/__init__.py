@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from services.cli import cases, deciding, filing, notices
-from services.cli.common import NO_SERVER, UNUSABLE, Fail, fail, settings
+from services.cli import auditing, cases, deciding, filing, notices
+from services.cli.common import UNUSABLE, Fail, fail, settings
+from services.cli.wrongs import typed, worded
+from shared.contracts.problem import faults
 from shared.notices.directory import DirectoryError, UnknownAgency
 from shared.notices.load import NoticeBroken
 from shared.runtime import SERVICES
-
-HINT = "先运行 yiqi up，或设置 YIQI_NATS_URL 和 YIQI_DATABASE_URL。"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +33,7 @@ app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、
 app.add_typer(cases.mails, name="mail", help="邮件：列出、查看")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")
+cases.app.command("verify")(auditing.verify)
 app.command("check")(filing.check)
 app.command("submit")(filing.submit)
 app.command("decide")(deciding.decide)
@@ -55,7 +57,7 @@ def demo(
     keep: Annotated[Path, typer.Option("--out", help="结果放在哪里")] = Path("var/demo"),
     keep_data: Annotated[bool, typer.Option("--keep-data", help="保留服务器的数据")] = False,
 ) -> None:
-    """在本机把2025年第一季度的征集工作从头到尾办一遍，约一分钟，自己结束。"""
+    """在本机把一季征集、一个集群和一个服务站的几年从头到尾办一遍，约一分钟，自己结束。"""
     from services.cli.demo import run as play  # only the demo needs its hundred rows
 
     raise typer.Exit(play(keep, keep_data=keep_data))
@@ -91,13 +93,23 @@ def main() -> NoReturn:
         _end(str(error), error.status)
     except (NoticeBroken, DirectoryError, UnknownAgency) as error:
         _end(str(error), UNUSABLE)
+    except ValidationError as error:
+        _end(said(error), UNUSABLE)
     except TyperException as error:
-        _end(getattr(error, "format_message", error.__str__)(), UNUSABLE)
+        _end(typed(error), UNUSABLE)
     except typer.Abort:
         _end("", 130)
-    except (OSError, TimeoutError) as error:
-        _end(f"没有连上服务：{type(error).__name__}。{HINT}", NO_SERVER)
+    except Exception as error:
+        if (found := worded(error)) is None:
+            raise
+        _end(*found)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def said(error: ValidationError) -> str:
+    """What was typed and is none of what it should be, by the name of its field; never the value."""
+    wrong = [f"{f.pointer.removeprefix('#/').replace('/', '.')}：{f.detail}" for f in faults(error, {})]
+    return "填写有误：" + "；".join(wrong[:10])
 
 
 def _end(sentence: str, status: int) -> NoReturn:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from services.cli import common, filing
+from services.cli import common, filing, names
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out, show, table
 from shared.contracts import registry
 from shared.contracts.catalogue import CatalogueRequested
 from shared.contracts.submission import CatalogueRecorded, EarlierRow
-from shared.notices.calendar import Calendar
-from shared.notices.load import load_all
 from shared.runtime import SERVICES
 
 app = typer.Typer(no_args_is_help=True)
@@ -43,7 +42,7 @@ def case_list(
 ) -> None:
     """项目一览。"""
     rows = _ask(
-        'select number, form, stage, unit, title, late, due, score from review."case" where '
+        'select number, notice, form, stage, unit, title, late, due, score from review."case" where '
         "(cast(:notice as text) is null or notice = :notice) and (cast(:stage as text) is null or stage = :stage) "
         "and (cast(:unit as text) is null or unit = :unit) "
         "order by case when :by_score then score end desc nulls last, filed, number",
@@ -61,23 +60,42 @@ def case_list(
         "due": "期限",
         "score": "评分",
     }
-    show(rows, "项目", columns, as_json=as_json)
+    show(
+        rows,
+        "项目",
+        columns,
+        as_json=as_json,
+        named={
+            "stage": lambda r: names.stage(r["notice"], r["stage"]),
+            "unit": lambda r: names.agency(r["unit"]),
+        },
+    )
 
 
 @app.command("show")
 def case_show(number: Annotated[str, typer.Argument(help="项目编号")], as_json: JsonOption = False) -> None:
     """一个项目：内容、问题、认定条件、评分、应报事项、全部经过。"""
     case, history, owed = _whole(number)
+    refused = _ask('select * from review.refusal where "case" = :c order by at', c=case["case"])
     if as_json:
-        out({**case, "history": history, "duties": owed})
+        out({**case, "history": history, "duties": owed, "refused": refused})
         return
     console.print(
-        f"[bold]{case['number']}[/bold] {case['title']}（{case['form']}，{case['stage']}）", markup=True
+        f"[bold]{case['number']}[/bold] {escape(case['title'])}"
+        f"（{case['form']}，{names.stage(case['notice'], case['stage'])}，{names.agency(case['unit'])}）",
+        markup=True,
     )
-    table("内容", ("栏目", "内容"), case["values"].items())
+    values = case["values"].items()
+    table("内容", ("栏目", "内容"), ((names.column(case["notice"], case["form"], k), v) for k, v in values))
     for title, columns, rows in _parts(case, history, owed):
         if rows:
             table(title, columns, rows)
+    if refused:
+        wanted = (
+            (r["at"], names.agency(r["publisher"]), names.outcome(case["notice"], None, r["what"]), r["why"])
+            for r in refused
+        )
+        table("未予办理", ("时间", "单位", "要求", "说明"), wanted)
 
 
 def _parts(
@@ -93,13 +111,16 @@ def _parts(
         ("规则", "结论", "数值", "佐证"),
         [(a["rule"], a["verdict"], a["figure"], "、".join(a["evidence"])) for a in case["assessments"]],
     )
-    yield "人工认定", ("规则", "结论"), list(case["judgements"].items())
+    yield "人工认定", ("规则", "结论"), [(rule, names.state(v)) for rule, v in case["judgements"].items()]
     points = [(who, *("=".join(one) for one in sheet.items())) for who, sheet in case["scores"].items()]
     yield f"评分（{case['score'] or '未定'}）", ("专家", "评分"), [(p[0], "  ".join(p[1:])) for p in points]
     yield (
         "应报事项",
         ("事项", "期间", "截止", "状态"),
-        [(o["duty"], o["period"], o["due"], o["state"]) for o in owed],
+        [
+            (names.duty(case["notice"], o["duty"]), o["period"], o["due"], names.state(o["state"]))
+            for o in owed
+        ],
     )
     yield (
         "经过",
@@ -107,17 +128,63 @@ def _parts(
         [
             (
                 h["version"],
-                h["at"].strftime("%Y-%m-%d %H:%M"),
-                h["actor"],
-                h["outcome"],
-                h["stage"],
+                h["at"],
+                names.agency(h["actor"]),
+                outcome,
+                stage,
                 h["reason"],
                 "、".join([*h["rules"], *h["acknowledges"]]),
-                "、".join(h["data"].get("values", ())),
+                "、".join(
+                    names.column(case["notice"], case["form"], key) for key in h["data"].get("values", ())
+                ),
             )
-            for h in history
+            for h, (outcome, stage) in zip(history, names.steps(case["notice"], history), strict=True)
         ],
     )
+
+
+@app.command("count")
+def case_count(notice: Annotated[str, typer.Option(help="通知编号")], as_json: JsonOption = False) -> None:
+    """一个通知的项目各在什么阶段；通知有目标数的，与现有数对照（只供掌握，不作限制）。"""
+    known = common.notice(notice).notice
+    stages = {
+        row["stage"]: row
+        for row in _ask(
+            "select stage, count(*) as cases, array_agg(distinct district) as districts "
+            'from review."case" where notice = :notice group by stage',
+            notice=notice,
+        )
+    }
+    counts = [
+        {"stage": s.id, "name": s.name, "cases": stages[s.id]["cases"] if s.id in stages else 0}
+        for s in known.procedure.stages
+    ]
+    targets = []
+    for target in known.targets:
+        there = [stages[s] for s in target.stages if s in stages]
+        districts = {d for row in there for d in row["districts"]}
+        now = len(districts) if target.of == "districts" else sum(row["cases"] for row in there)
+        targets.append({**target.model_dump(), "now": now})
+    if as_json:
+        out({"stages": counts, "targets": targets})
+        return
+    table(
+        "阶段", ("阶段", "名称", "项目"), ((c["stage"], c["name"], c["cases"]) for c in counts if c["cases"])
+    )
+    if targets:
+        table(
+            "目标",
+            ("目标", "现有", "目标数", "依据"),
+            (
+                (
+                    t["name"],
+                    t["now"],
+                    f"{t['number']}{t['unit']}{'左右' if t['about'] else ''}",
+                    f"{t['rule']}，{t['clause']}",
+                )
+                for t in targets
+            ),
+        )
 
 
 @app.command("due")
@@ -128,10 +195,10 @@ def case_due(
 ) -> None:
     """各项目的期限：阶段的期限和应报的事项，最早的在前。"""
     rows = _ask(
-        "select due, number, title, what, period, provisional from ("
-        "select due, notice, number, title, stage as what, '' as period, provisional "
+        "select due, notice, number, title, what, period, provisional, of from ("
+        "select due, notice, number, title, stage as what, '' as period, provisional, 'stage' as of "
         'from review."case" where due is not null union all '
-        "select d.due, d.notice, c.number, c.title, d.duty, d.period, d.provisional from review.duty d "
+        "select d.due, d.notice, c.number, c.title, d.duty, d.period, d.provisional, 'duty' from review.duty d "
         'join review."case" c using ("case") where d.state = \'owed\') as everything '
         "where (cast(:until as date) is null or due <= :until) "
         "and (cast(:notice as text) is null or notice = :notice) order by due, number, what",
@@ -139,37 +206,13 @@ def case_due(
         notice=notice,
     )
     columns = {"due": "期限", "number": "编号", "title": "名称", "what": "阶段或事项", "period": "期间"}
-    show(rows, "期限", columns, as_json=as_json)
-
-
-@app.command("verify")
-def case_verify(
-    number: Annotated[str | None, typer.Argument(help="项目编号；不写则全部")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """核对经过：每行与其校验值相符，从头重演所得与现状相符；否则退出码为1。"""
-    from services.review.replay import audit
-    from services.review.store import as_case, as_line
-
-    notices = load_all(common.settings().notices)
-    calendar = Calendar.load(common.settings().calendars)
-    wrong: list[dict[str, Any]] = []
-    numbers = [number] if number else [r["number"] for r in _ask('select number from review."case"')]
-    for one in numbers:
-        case, history, owed = _whole(one)
-        if case["notice"] not in notices:
-            found = [f"没有通知 {case['notice']}，无从重演"]
-        else:
-            lines = [as_line(line) for line in history]
-            found = audit(notices[case["notice"]].notice, as_case(case, owed), lines, calendar)
-        wrong += [{"number": case["number"], "why": why} for why in found]
-    if as_json:
-        out({"cases": len(numbers), "wrong": wrong})
-    elif wrong:
-        table("不符", ("编号", "说明"), ((w["number"], w["why"]) for w in wrong))
-    else:
-        console.print(f"{len(numbers)}个项目的经过均相符")
-    raise typer.Exit(common.FINDINGS if wrong else common.GOOD)
+    show(
+        rows,
+        "期限",
+        columns,
+        as_json=as_json,
+        named={"what": lambda r: (names.duty if r["of"] == "duty" else names.stage)(r["notice"], r["what"])},
+    )
 
 
 def _whole(number: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -199,7 +242,14 @@ def mail_list(
         state=state,
         to=to,
     )
-    columns = {"id": "编号", "letter": "信", "to_name": "收件单位", "state": "状态", "why": "原因"}
+    columns = {
+        "id": "编号",
+        "owed_at": "时间",
+        "letter": "信",
+        "to_name": "收件单位",
+        "state": "状态",
+        "why": "原因",
+    }
     show(rows, "邮件", columns, as_json=as_json)
 
 
@@ -339,7 +389,7 @@ def catalogue_build(
                 datetime.now().astimezone().isoformat(),
             )
 
-    filing._tell(asyncio.run(ask()), as_json)
+    filing.tell(asyncio.run(ask()), as_json, lambda _: "已生成，见 yiqi catalogue list")
 
 
 @catalogues.command("record")
@@ -390,4 +440,4 @@ def catalogue_record(
         answers.append(asyncio.run(ask()))
     if not answers:
         fail("文件里没有本通知的附件", UNUSABLE)
-    filing._tell(answers[-1], as_json)
+    filing.tell(answers[-1], as_json, lambda _: f"已登记{len(answers)}份目录")

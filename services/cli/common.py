@@ -6,8 +6,9 @@ No command lives here.
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from shared.notices.calendar import SHANGHAI
 from shared.notices.directory import Agency, Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.runtime.settings import Settings
@@ -84,8 +86,14 @@ def agency(text_: str) -> Agency:
 async def bus() -> AsyncIterator["Client"]:
     import nats
 
+    # Without a number of attempts it would try for two minutes before it says that there is no server.
     client = await nats.connect(
-        settings().nats_url, allow_reconnect=False, connect_timeout=3, error_cb=_quiet
+        settings().nats_url,
+        allow_reconnect=False,
+        connect_timeout=3,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.2,
+        error_cb=_quiet,
     )
     try:
         yield client
@@ -133,13 +141,33 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*("" if v is None else str(v) for v in row))
+        made.add_row(*(shown(v) for v in row))
     console.print(made)
 
 
-def show(rows: list[dict[str, Any]], title: str, columns: Mapping[str, str], *, as_json: bool) -> None:
-    """The same rows for machines or for people; `columns` maps keys to headers."""
+def shown(value: Any) -> str:
+    """A value for people; a moment as the clocks in Guangzhou show it."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(SHANGHAI).strftime("%Y-%m-%d %H:%M")
+    return "" if value is None else str(value)
+
+
+def show(
+    rows: list[dict[str, Any]],
+    title: str,
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    named: Mapping[str, Callable[[dict[str, Any]], str]] | None = None,
+) -> None:
+    """The same rows for machines or for people; `columns` maps keys to headers, `named` has the keys whose values
+    people know by another name."""
     if as_json:
         out(rows)
-    else:
-        table(title, list(columns.values()), ([row[k] for k in columns] for row in rows))
+        return
+    names = named or {}
+    table(
+        title,
+        list(columns.values()),
+        ([names[k](row) if k in names else row[k] for k in columns] for row in rows),
+    )

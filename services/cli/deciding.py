@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from services.cli import common, filing
+from services.cli import common, filing, names
 from services.cli.common import FINDINGS, UNUSABLE, AsOption, JsonOption, console, fail, show, table
 from shared.contracts import registry
 from shared.contracts.case import (
@@ -36,6 +36,7 @@ ReasonOption = Annotated[str, typer.Option(help="理由")]
 OfficerOption = Annotated[str | None, typer.Option(help="经办人代号")]
 HeldArgument = Annotated[str, typer.Argument(help="held list 中的批号")]
 
+MOST = 500
 COLUMNS = ("编号", "结果", "理由", "依据")
 """Of the table of `yiqi decide --file`; 依据 may be left out or blank."""
 
@@ -152,7 +153,11 @@ def held_list(
         )
     )
     columns = {"held": "批号", "publisher": "单位", "at": "时间", "n": "项", "state": "状态"}
-    show(rows, "留存的决定", columns, as_json=as_json)
+    named = {
+        "publisher": lambda r: names.agency(r["publisher"]),
+        "state": lambda r: names.state(r["state"]),
+    }
+    show(rows, "留存的决定", columns, as_json=as_json, named=named)
 
 
 @held.command("show")
@@ -160,7 +165,8 @@ def held_show(batch: HeldArgument, as_json: JsonOption = False) -> None:
     """一批中的每一项，以及项目现在的阶段。"""
     rows = asyncio.run(
         common.query(
-            "select c.number, c.title, c.stage, d->>'outcome' as outcome, d->>'reason' as reason, c.score "
+            "select e.n, h.publisher, c.number, c.notice, c.title, c.stage, d->>'outcome' as outcome, "
+            "d->>'reason' as reason, c.score "
             "from review.held h cross join lateral jsonb_array_elements(h.decisions) with ordinality as e(d, n) "
             'left join review."case" c on cast(c."case" as text) = d->>\'case\' where h.held = :held order by e.n',
             held=batch,
@@ -169,6 +175,8 @@ def held_show(batch: HeldArgument, as_json: JsonOption = False) -> None:
     if not rows:
         fail(f"没有这一批：{batch}", UNUSABLE)
     columns = {
+        "n": "项",
+        "publisher": "单位",
         "number": "编号",
         "title": "名称",
         "stage": "现在阶段",
@@ -176,7 +184,14 @@ def held_show(batch: HeldArgument, as_json: JsonOption = False) -> None:
         "reason": "理由",
         "score": "评分",
     }
-    show(rows, batch, columns, as_json=as_json)
+    named = {
+        "publisher": lambda r: names.agency(r["publisher"]),
+        "stage": lambda r: names.stage(r["notice"], r["stage"]) if r["stage"] else "",
+        "outcome": lambda r: (
+            names.outcome(r["notice"], r["stage"], r["outcome"]) if r["notice"] else r["outcome"]
+        ),
+    }
+    show(rows, batch, columns, as_json=as_json, named=named)
 
 
 @held.command("release")
@@ -214,22 +229,58 @@ def _ask(publisher: str, type_: EventType, data: Any, as_json: bool) -> None:
             return await filing.publish(client, publisher, type_, data, uuid.uuid4())
 
     answer = asyncio.run(publish())
-    if isinstance(data, DecisionsMade) and "accepted" in answer and not as_json:
-        _tell_batch(answer, data)
-    filing._tell(answer, as_json)
+    if "accepted" in answer and not as_json and not answer.get("duplicate"):
+        if isinstance(data, DecisionsMade):
+            _tell_batch(answer, f"{len(data.decisions)}项", hold=data.hold)
+        if isinstance(data, DecisionsSettled) and data.action == "release":
+            _tell_batch(answer, "", hold=False)
+    filing.tell(answer, as_json, lambda told: _done(told, data))
 
 
-def _tell_batch(answer: dict[str, Any], data: DecisionsMade) -> None:
+def _done(answer: dict[str, Any], data: Any) -> str:
+    """What has happened, in one line."""
+    if isinstance(data, DecisionMade):
+        return _decided(data, _row(data.case))
+    if isinstance(data, DecisionsSettled):
+        return "已作废，不再生效"
+    return f"已记录 {answer.get('number') or ''}".rstrip()
+
+
+def _decided(decision: DecisionMade, case: dict[str, Any]) -> str:
+    known = case["notice"], case["was"], decision.outcome
+    name = names.bare_outcome(*known) or decision.outcome
+    return f"已办理 {case['number']} {name}：现在阶段“{names.bare_stage(case['notice'], case['stage'])}”"
+
+
+def _row(case: Any) -> dict[str, Any]:
+    """Where a case is now, and where it was before its last step: its outcome is named there."""
+    (row,) = asyncio.run(
+        common.query(
+            "select c.number, c.notice, c.stage, (select h.stage from review.history h "
+            'where h."case" = c."case" order by h.version desc offset 1 limit 1) as was '
+            'from review."case" c where cast(c."case" as text) = :case',
+            case=str(case),
+        )
+    )
+    return row
+
+
+def _tell_batch(answer: dict[str, Any], count: str, *, hold: bool) -> NoReturn:
+    """Of many decisions: which of them, counted from 1, cannot be made."""
     wrong = answer.get("errors") or []
-    n = len(data.decisions)
-    if data.hold:
+    if hold:
+        batch = answer["accepted"]
+        console.print(f"已留存{count}，批号 [bold]{batch}[/bold]；核对后 yiqi held release {batch} 使之生效")
+    elif wrong:
         console.print(
-            f"已留存{n}项，批号 [bold]{answer['accepted']}[/bold]；核对后 yiqi held release 使之生效"
+            f"{count}已处理，其中{len(wrong)}项办不了，其余已办理"
+            if count
+            else f"已生效；{len(wrong)}项办不了"
         )
     else:
-        console.print(f"{n - len(wrong)}项已办理，{len(wrong)}项办不了")
+        console.print(f"已办理{count}" if count else "已全部生效")
     if wrong:
-        table("", ("项", "说明"), ((f["pointer"].rsplit("/", 1)[-1], f["detail"]) for f in wrong))
+        table("", ("项", "说明"), ((filing.place(f), f["detail"]) for f in wrong))
         raise typer.Exit(FINDINGS)
     raise typer.Exit(common.GOOD)
 
@@ -262,20 +313,25 @@ def _read(file: Path, officer: str | None) -> list[DecisionMade]:
         fail(f"{file.name} 不是 UTF-8 编码的 CSV；请在 Excel 中另存为“CSV UTF-8”", UNUSABLE)
     if not rows or not {*COLUMNS[:3]} <= {*rows[0]}:
         fail(f"{file.name} 的首行应为 {','.join(COLUMNS)}", UNUSABLE)
-    known = _cases([row["编号"].strip() for row in rows])
+    # A short line has fewer cells, a blank one none.
+    filled = [(n, {k: (row.get(k) or "").strip() for k in COLUMNS}) for n, row in enumerate(rows, 2)]
+    filled = [(n, row) for n, row in filled if any(row.values())]
+    if len(filled) > MOST:
+        fail(f"{file.name} 有{len(filled)}项，一次最多{MOST}项，请分批", UNUSABLE)
+    known = _cases([row["编号"] for _, row in filled])
     made, wrong = [], []
-    for n, row in enumerate(rows, 2):
-        case = known.get(row["编号"].strip())
+    for n, row in filled:
+        case = known.get(row["编号"])
         try:
             if case is None:
                 wrong.append(f"第{n}行：没有项目 {row['编号']}")
                 continue
-            rules = tuple((row.get("依据") or "").replace("、", " ").replace(",", " ").split())
+            rules = tuple(row["依据"].replace("、", " ").replace(",", " ").split())
             made.append(
                 DecisionMade(
                     case=case["case"],
-                    outcome=row["结果"].strip(),
-                    reason=row["理由"].strip(),
+                    outcome=row["结果"],
+                    reason=row["理由"],
                     rules=rules,
                     version=case["version"],
                     officer=officer,
@@ -300,6 +356,9 @@ def _pairs(option: str, texts: list[str] | None, example: str) -> list[tuple[str
 
 def _number(text: str) -> Decimal:
     try:
-        return Decimal(text)
+        found = Decimal(text)
     except InvalidOperation:
+        found = Decimal("nan")
+    if not found.is_finite():
         fail(f"{text} 不是数字", UNUSABLE)
+    return found

@@ -5,14 +5,17 @@ What is judged is in the services; here are only the asking and the telling. Dec
 
 import asyncio
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, time
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
 
-from services.cli import common
+from services.cli import common, papers
 from services.cli.common import (
     FINDINGS,
     NO_SERVER,
@@ -32,6 +35,8 @@ from shared.contracts.submission import Filer, PackageFiled
 from shared.contracts.types import FileRef, Finding
 from shared.notices.calendar import SHANGHAI
 from shared.notices.directory import Agency
+from shared.notices.load import CompiledNotice
+from shared.notices.model import Notice
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -39,7 +44,9 @@ if TYPE_CHECKING:
     from services.intake.parse import Checked, Filing
 
 ANSWER_WITHIN = 30.0
-SCANS = {".pdf", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+RecommenderOption = Annotated[
+    str | None, typer.Option("--recommender", metavar="CODE", help="请哪个单位推荐（名录代码）")
+]
 SEVERITY = {"hard": "[red]必须修改[/red]", "soft": "[yellow]请确认[/yellow]", "info": "提示"}
 
 
@@ -53,6 +60,24 @@ def _filer(agency: Agency, email: str | None = None, registered: bool | None = N
     )
 
 
+def _filing(
+    compiled: CompiledNotice, filer: Filer, agency: Agency, recommender: str | None, received: datetime
+) -> "Filing":
+    """As intake would make it, with what the directory knows."""
+    from services.intake import parse
+
+    by = None
+    if recommender and recommender != agency.code:
+        by = common.directory().find(recommender)
+        if by is None or by.kind not in ("K1", "K2", "K5"):
+            fail(f"推荐单位应为有关部门、区主管部门或行业协会的名录代码，没有 {recommender}", UNUSABLE)
+    district = parse.district_of(agency, by, compiled.notice.issuer)
+    department = common.directory().find(district)
+    return parse.Filing(
+        compiled, filer, by, district, received, district_name=department.short if department else ""
+    )
+
+
 # --- offline -----------------------------------------------------------------------------------------
 
 
@@ -60,6 +85,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="填好的附件（.xlsx .xls .ods；卡片式附件也可以是 .docx）")],
     notice: NoticeOption,
     as_: AsOption,
+    recommender: RecommenderOption = None,
     as_json: JsonOption = False,
     on: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="按哪一天判断是否逾期；不写则不判断")
@@ -68,7 +94,7 @@ def check(
         bool, typer.Option("--registered/--not-registered", help="是否已在工信部服务跟踪平台注册")
     ] = True,
 ) -> None:
-    """离线校验一个填好的附件，不需要服务器。以往目录和其他文件里的项目不在此判断。"""
+    """离线校验一个填好的附件，不需要服务器。材料、扫描件和以往报送不在此判断。"""
     from services.intake import child, parse
     from services.intake.sheets import Unusable
 
@@ -77,13 +103,7 @@ def check(
     compiled, agency = common.notice(notice), common.agency(as_)
     issued = compiled.notice.issued_on if on is None else on.date()
     received = datetime.combine(issued, time(12), SHANGHAI)
-    filing = parse.Filing(
-        compiled,
-        _filer(agency, registered=registered),
-        None,
-        agency.district or compiled.notice.issuer,
-        received,
-    )
+    filing = _filing(compiled, _filer(agency, registered=registered), agency, recommender, received)
     try:
         sheets = asyncio.run(child.read(file.read_bytes(), file.name, compiled))
     except Unusable as error:
@@ -108,9 +128,16 @@ def check(
     else:
         for result in results:
             _print(result)
+        console.print(f"未核对：{'、'.join(_unchecked(compiled.notice, on))}")
     raise typer.Exit(
         FINDINGS if any(f["severity"] != "info" for r in results for f in r["findings"]) else common.GOOD
     )
+
+
+def _unchecked(notice: Notice, on: datetime | None) -> list[str]:
+    """What cannot be known without a server."""
+    papers_, deadline = ["材料"] if notice.materials else [], ["截止日"] if on is None else []
+    return [*papers_, "扫描件", *deadline, "以往报送"]
 
 
 def _result(filing: "Filing", checked: "Checked") -> dict[str, Any]:
@@ -168,7 +195,11 @@ def submit(
     files: Annotated[list[Path], typer.Argument(help="填好的附件，以及盖章扫描件（PDF 或图片）")],
     notice: NoticeOption,
     as_: AsOption,
-    recommender: Annotated[str | None, typer.Option(help="请哪个单位推荐（名录代码）")] = None,
+    recommender: RecommenderOption = None,
+    material: Annotated[
+        list[str] | None,
+        typer.Option(help="某一种材料，写作 KEY=文件，可多次；all=文件 是全部材料合订为一份"),
+    ] = None,
     all_or_nothing: Annotated[bool, typer.Option("--all-or-nothing", help="有一行不合格就全部不报")] = False,
     email: Annotated[str | None, typer.Option(help="回信地址，名录中没有时填写")] = None,
     registered: Annotated[
@@ -177,17 +208,24 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """报送一套附件，等到回复为止。同样的文件再报一次不会重复。"""
-    for file in files:
-        if not file.is_file():
-            fail(f"没有文件 {file}", UNUSABLE)
     compiled, agency = common.notice(notice), common.agency(as_)
-    contents = [(f.name, "scan" if f.suffix.lower() in SCANS else "workbook", f.read_bytes()) for f in files]
+    gathered = papers.gather(compiled.notice, files, material or ())
+    filer = _filer(agency, email, registered)
+    asked = _filing(compiled, filer, agency, recommender, datetime.now(UTC))
+    if not as_json:
+        papers.tell(asked, gathered)
+    contents = [(paper.path.name, paper.role, paper.path.read_bytes()) for paper in gathered]
     answer = asyncio.run(
         file_package(
-            compiled.notice.id, _filer(agency, email, registered), contents, recommender, all_or_nothing
+            compiled.notice.id,
+            filer,
+            contents,
+            recommender,
+            all_or_nothing,
+            materials=[paper.material for paper in gathered],
         )
     )
-    _tell(answer, as_json)
+    tell(answer, as_json, _filed)
 
 
 async def file_package(
@@ -198,20 +236,24 @@ async def file_package(
     all_or_nothing: bool = False,
     client: "Client | None" = None,
     wait: float = ANSWER_WITHIN,
+    materials: Sequence[str | None] = (),
 ) -> dict[str, Any]:
     """Send the files, then the event that refers to them; the answer of intake as `{accepted|rejected…}`.
 
-    The id of the event follows from what is filed, so filing the same again is the same event.
+    `materials` says, in the order of the files, which paper of the notice each is. The id of the event follows from
+    what is filed, so filing the same again is the same event.
     """
     if client is None:
         async with common.bus() as client:
-            return await file_package(notice, filer, contents, recommender, all_or_nothing, client, wait)
+            return await file_package(
+                notice, filer, contents, recommender, all_or_nothing, client, wait, materials
+            )
     from shared.runtime.files import send
 
     refs = []
-    for name, role, body in contents:
+    for (name, role, body), material in zip_longest(contents, materials):
         sha256 = await send(client, filer.code, body)
-        refs.append(FileRef(role=role, sha256=sha256, size=len(body), name=name))
+        refs.append(FileRef(role=role, sha256=sha256, size=len(body), name=name, material=material))
     data = PackageFiled(
         notice=notice,
         filer=filer,
@@ -253,7 +295,17 @@ async def publish(
     raise AssertionError("the feedback ended")
 
 
-def _tell(answer: dict[str, Any], as_json: bool) -> None:
+def _filed(answer: dict[str, Any]) -> str:
+    """What became of a package, as far as the answer says."""
+    broken = [f for f in answer.get("errors") or () if f["severity"] == "hard"]
+    outcome = "部分受理，其余须修改后重报" if broken else "已受理"
+    return (
+        f"{outcome} {answer['number']}" if answer.get("number") else f"{outcome}；项目编号见 yiqi case list"
+    )
+
+
+def tell(answer: dict[str, Any], as_json: bool, done: Callable[[dict[str, Any]], str]) -> NoReturn:
+    """An answer of the services, and the exit status that it makes; `done` words a success."""
     refused = "rejected" in answer
     if as_json:
         out(answer)
@@ -261,22 +313,34 @@ def _tell(answer: dict[str, Any], as_json: bool) -> None:
         if answer.get("duplicate"):
             console.print("同样的内容已经报送过，不重复处理")
         elif refused:
-            console.print(f"[red]{answer['title']}[/red]：{answer['detail']}")
+            console.print(f"[red]{escape(answer['title'])}[/red]：{escape(answer['detail'])}")
         else:
-            console.print(f"[green]已受理[/green] {answer.get('number') or ''}")
-        if answer.get("errors"):
-            table(
-                "",
-                ("位置", "程度", "规则", "条款", "说明"),
-                (
-                    (
-                        f.get("cell") or (f"第{f['row']}行" if f.get("row") else ""),
-                        SEVERITY[f["severity"]],
-                        f["rule"],
-                        f["clause"],
-                        f["detail"],
-                    )
-                    for f in answer["errors"]
-                ),
-            )
+            console.print(f"[green]{escape(done(answer))}[/green]")
+        if errors := answer.get("errors"):
+            _findings(errors)
     raise typer.Exit(FINDINGS if refused else common.GOOD)
+
+
+def place(finding: dict[str, Any]) -> str:
+    """The cell, the row, or which of many decisions, counted from 1."""
+    if finding.get("cell") or finding.get("row"):
+        return finding.get("cell") or f"第{finding['row']}行"
+    one = re.fullmatch(r"#/data/decisions/(\d+)", finding.get("pointer") or "")
+    return f"第{int(one[1]) + 1}项" if one else ""
+
+
+def _findings(errors: Sequence[dict[str, Any]]) -> None:
+    table(
+        "",
+        ("位置", "程度", "规则", "条款", "说明"),
+        (
+            (
+                place(f),
+                SEVERITY[f["severity"]],
+                f["rule"],
+                f["clause"],
+                f["detail"],
+            )
+            for f in errors
+        ),
+    )

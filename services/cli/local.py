@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -178,6 +179,15 @@ class Local:
         self.nats.stop()
 
 
+def elsewhere(here: Path, environment: Mapping[str, str]) -> list[str]:
+    """How another terminal finds what runs here: by this folder, else by the variables."""
+    variables = ("YIQI_NATS_URL", "YIQI_DATABASE_URL", "YIQI_CLOCK")
+    return [
+        f"另开终端：在文件夹 {here} 中运行 yiqi 的其他命令即可；在别的文件夹中先设置：",
+        *(f"export {name}={shlex.quote(environment[name])}" for name in variables),
+    ]
+
+
 def up(directory: Path) -> None:
     """Run everything until SIGINT or SIGTERM."""
     local = Local(directory, extra={"YIQI_CATALOGUES": str((directory / "catalogues").resolve())})
@@ -191,6 +201,8 @@ def up(directory: Path) -> None:
         console.print(f"{name:<11} http://127.0.0.1:{local.ports[name]}/readyz")
     console.print(f"邮件        {local.mails.directory}")
     console.print(f"目录        {directory / 'catalogues'}")
+    for line in elsewhere(Path.cwd(), local.environment):
+        console.print(line, markup=False, soft_wrap=True)
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         local._stopping.set()

@@ -71,6 +71,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="通知的 YAML 文件")], as_json: JsonOption = False
 ) -> None:
     """校验一个通知文件：每处错误的行号，以及该写什么。"""
+    from services.intake.given import faults as given_faults
     from services.notify.compose import LETTERS
     from services.notify.owed import crossed
 
@@ -91,7 +92,8 @@ def check(
                 console.print(str(one), markup=False)
         raise typer.Exit(common.FINDINGS) from None
     notice = compiled.notice
-    if wrong := [(".".join(map(str, path)), why) for path, why in crossed(notice, LETTERS)]:
+    faults = (*crossed(notice, LETTERS), *given_faults(compiled, common.directory()))
+    if wrong := [(".".join(map(str, path)), why) for path, why in faults]:
         if as_json:
             out({"ok": False, "errors": [{"line": 0, "path": path, "message": why} for path, why in wrong]})
         for path, why in wrong if not as_json else ():

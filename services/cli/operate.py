@@ -16,7 +16,13 @@ async def provision(settings: Settings, *, check: bool, replicas: int) -> None:
     """Schemas and roles as the owner, then streams, consumers and the bucket. `check` makes nothing."""
     if not check:
         await migrate(settings.database_url.get_secret_value())
-    client = await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=3)
+    client = await nats.connect(
+        settings.nats_url,
+        allow_reconnect=False,
+        connect_timeout=3,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.2,
+    )
     try:
         made = await provision_streams(client.jetstream(timeout=10), replicas=replicas, check=check)
     except Drift as drift:

@@ -11,7 +11,7 @@ from openpyxl.utils import get_column_letter as letter
 from services.intake.pages import Page, text_of
 
 MOST_ROWS = 500
-"""A card fills a few pages; what stands further down is not looked at."""
+"""A card fills a few pages; what stands further down is not looked at, and `workbook.py` says so."""
 
 
 @dataclass(frozen=True)

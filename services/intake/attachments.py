@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 from openpyxl.utils import get_column_letter as letter
 
 from services.intake import opendocument
-from services.intake.sheets import MB, Unusable
+from services.intake.sheets import MB, Unusable, is_word
 
 MAX_SIZE = 20 * MB
 MAX_UNPACKED = 100 * MB
@@ -36,6 +36,7 @@ def visible(text: str) -> str:
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 SAVE_AGAIN = "请用 Excel 或 WPS 打开后另存为“Excel 工作簿（*.xlsx）”再报送"
+SAVE_AS_DOCX = "请用 Word 或 WPS 打开后另存为“Word 文档（*.docx）”再报送"
 
 FOREIGN = (
     (rb"%PDF-", "workbook.pdf", "PDF 文件"),
@@ -75,11 +76,16 @@ def refuse_unsafe(data: bytes, name: str) -> None:
     if len(data) > MAX_SIZE:
         raise Unusable("workbook.size", f"文件超过{MAX_SIZE // MB}MB，请分成几个文件报送")
     if data.startswith(b"PK\x03\x04"):
-        _refuse_parts(_parts(data), name)
+        _refuse_parts(_parts(data, _again(name)), name)
     elif data.startswith(OLE):
         _refuse_ole(data, name)
     else:
         _refuse_foreign(data, name)
+
+
+def _again(name: str, *, document: bool = False) -> str:
+    """How to save the file so that it can be read; Word's advice for what is, or is called, a Word document."""
+    return SAVE_AS_DOCX if document or is_word(name) else SAVE_AGAIN
 
 
 def _refuse_foreign(data: bytes, name: str) -> None:
@@ -87,6 +93,8 @@ def _refuse_foreign(data: bytes, name: str) -> None:
     text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe")  # UTF-16 reads as ASCII then
     for pattern, code, what in FOREIGN:
         if re.match(pattern, head, re.DOTALL) or re.match(pattern, text):
+            if code == "workbook.word" or is_word(name):
+                raise Unusable(code, f"“{name}”的内容是{what}，不能读取；{SAVE_AS_DOCX}")
             raise Unusable(code, f"“{name}”的内容是{what}，不是电子表格；{SAVE_AGAIN}")
     if not re.search(rb"[\x00-\x08\x0e-\x1f]", text) and re.search(rb"[,;\t]", text):
         raise Unusable("workbook.csv", f"“{name}”是 CSV 文本；请使用模板（.xlsx）填报")
@@ -114,7 +122,7 @@ def _ole_names(data: bytes) -> set[str]:
     return found
 
 
-def _parts(data: bytes) -> dict[str, bytes]:
+def _parts(data: bytes, again: str) -> dict[str, bytes]:
     """The parts of a zip by lower-case name, unpacked within the limits."""
     parts: dict[str, bytes] = {}
     try:
@@ -122,42 +130,43 @@ def _parts(data: bytes) -> dict[str, bytes]:
             entries = archive.infolist()
             declared = sum(e.file_size for e in entries)
             if len(entries) > MAX_PARTS or declared > max(MB, min(MAX_UNPACKED, MAX_RATIO * len(data))):
-                raise Unusable("workbook.bomb", f"文件解压后过大或部件过多；{SAVE_AGAIN}")
+                raise Unusable("workbook.bomb", f"文件解压后过大或部件过多；{again}")
             total = 0
             for entry in entries:
                 path = entry.orig_filename
                 odd = re.search(r"^/|\\|\0|^\w:|(^|/)\.\.(/|$)", path) or entry.external_attr >> 28 == 0o12
                 if odd or path.lower() in parts:
-                    raise Unusable("workbook.names", f"文件内部的部件名称异常；{SAVE_AGAIN}")
+                    raise Unusable("workbook.names", f"文件内部的部件名称异常；{again}")
                 if entry.flag_bits & 1:
                     raise Unusable("workbook.encrypted", "文件设有打开密码，请取消密码后再报送")
                 with archive.open(entry) as part:
                     content = part.read(MAX_UNPACKED - total + 1)
                 total += len(content)
                 if total > MAX_UNPACKED:
-                    raise Unusable("workbook.bomb", f"文件解压后过大；{SAVE_AGAIN}")
+                    raise Unusable("workbook.bomb", f"文件解压后过大；{again}")
                 parts[path.lower()] = content
     except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if "Error -4" in str(error):  # Z_MEM_ERROR: nothing is wrong with the file, we are at our limit
             raise MemoryError from None
-        raise Unusable("workbook.damaged", f"文件已损坏，无法打开；{SAVE_AGAIN}") from None
+        raise Unusable("workbook.damaged", f"文件已损坏，无法打开；{again}") from None
     return parts
 
 
 def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
     doctype = [b"<!DOCTYPE", *("<!DOCTYPE".encode(code) for code in ("utf-16-le", "utf-16-be"))]
     if any(mark in content for content in parts.values() for mark in doctype):
-        raise Unusable("workbook.dtd", f"文件内部含有 DTD 声明；{SAVE_AGAIN}")
+        raise Unusable("workbook.dtd", f"文件内部含有 DTD 声明；{_again(name)}")
     kind = _zip_kind(parts)
+    document = "wordprocessing" in kind or "ms-word" in kind or "opendocument.text" in kind
+    again = _again(name, document=document)
     for word, code, what in (
-        ("macroenabled", "workbook.macros", "启用宏的工作簿"),
+        ("macroenabled", "workbook.macros", "启用宏的" + ("文档" if document else "工作簿")),
         ("sheet.binary", "workbook.xlsb", "二进制工作簿（.xlsb）"),
         ("opendocument.text", "workbook.word", "文字文档"),
         ("presentation", "workbook.slides", "演示文稿"),
     ):
         if word in kind.replace("sheet.binary.macroenabled", "sheet.binary"):
-            raise Unusable(code, f"“{name}”的内容是{what}；{SAVE_AGAIN}")
-    document = "wordprocessing" in kind
+            raise Unusable(code, f"“{name}”的内容是{what}；{again}")
     if "spreadsheet" not in kind and not document:
         raise Unusable("workbook.archive", f"“{name}”是压缩包，不是电子表格；请解压后逐个报送")
     paths = "\n".join(parts)
@@ -166,14 +175,16 @@ def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
     if re.search(
         r"vbaproject\.bin|/macrosheets/|(?m:^(basic|scripts)/.*(?<!script-l[bc]\.xml)(?<!/)$)", paths
     ):
-        raise Unusable("workbook.macros", f"文件含有宏；{SAVE_AGAIN}（不保留宏）")
+        raise Unusable("workbook.macros", f"文件含有宏；{again}（不保留宏）")
     content = parts.get("content.xml", b"")
     if (
         re.search(r"/externallinks/|/connections\.xml|/querytables/", paths)
         or re.search(rb"<office:dde-source|<table:table-source|<table:dde-link", content)
         or any(_leads_out(parts[p], document=document) for p in parts if p.endswith(".rels"))
     ):
-        detail = "文件含有指向其他文件的外部链接，请在“数据—编辑链接”中断开后再报送"
+        menu = "文件—信息—编辑指向文件的链接" if document else "数据—编辑链接"
+        other = "；指向本机文件的超链接请取消" if document else ""
+        detail = f"文件含有指向其他文件的外部链接，请在“{menu}”中断开后再报送{other}"
         raise Unusable("workbook.external", detail)
     embedded = re.search(r"/embeddings/|/activex/|oleobject", paths) or b"<draw:object-ole" in content
     if embedded or any(c.startswith(OLE) for c in parts.values()):

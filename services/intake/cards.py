@@ -1,188 +1,131 @@
 """A filled-in card, by its labels: wherever they stand, whatever stands beside or below them.
 
-Whether a value is right is not decided here (`shared/notices/forms.py`); how a document is stored neither
-(`documents.py`, `pages.py`).
+Which card a document is: `card_finding.py`. Whether a value is right is not decided here
+(`shared/notices/forms.py`); how a document is stored neither (`documents.py`, `pages.py`).
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from services.intake.areas import Area, Spot
-from services.intake.labels import (
-    Hit,
-    Label,
-    bare,
-    clean,
-    every_title,
-    headers_in,
-    hits_in,
-    is_inside,
-    labels_of,
-    names_of,
-    titles_of,
-)
+from services.intake.card_tables import Found, Tables, tell
+from services.intake.divide import Titles, is_annex
+from services.intake.labels import NOTE, Hit, Label, bare, behind, clean, hits_in, labels_of, says, titles_of
 from services.intake.sheets import Compiled, RawRow, Sheet
-from shared.contracts.types import Finding
-from shared.notices.cards import Block, Grid
+from shared.notices.cards import Declaration
 from shared.notices.columns import Column
-from shared.notices.entries import BOXES, TICKS, is_preprinted
+from shared.notices.entries import BOXES, TICKS, is_preprinted, ticked
 from shared.notices.model import Form
 from shared.notices.values import same
 
-SURE, LIKELY = 0.6, 0.35
-"""Share of a card's labels that makes a document this card, and the share from which it was probably meant."""
-TABLE_SURE = 0.6
-"""Share of a table's headers that makes a row its header."""
+LONG = 200
+"""A text that may be longer may have several paragraphs."""
 _DATED = re.compile(r"\d{4}\s*年\s*\d{1,2}\s*月(?:\s*\d{1,2}\s*日)?")
 _EMPTY_DATE = re.compile(r"\s*(?:20\d\d)?\s*年\s*(?:\d{1,2})?\s*月\s*(?:日)?\s*$")
-
-
-def read_cards(areas: Sequence[Area], name: str, compiled: Compiled) -> list[Sheet]:
-    """The cards in a document or worksheet, a `Sheet` for every form; none when there is no card in it."""
-    forms = [form for form in compiled.notice.forms if form.card]
-    fill = {form.id: compiled.notice.form_title(form) for form in forms}
-    titles = dict(every_title(forms, fill))
-    shares = {form.id: _share(form, areas) for form in forms}
-    sure = [form for form in forms if shares[form.id] >= SURE]
-    if sure:
-        return [_Reader(form, areas, name, compiled, titles if len(sure) > 1 else {}).read() for form in sure]
-    likely = max(forms, key=lambda form: shares[form.id], default=None)
-    if likely and shares[likely.id] >= LIKELY:
-        return [_half(likely, areas, name)]
-    return []
-
-
-def _share(form: Form, areas: Sequence[Area]) -> float:
-    """How much of what the card prints stands in the document."""
-    assert form.card
-    labels = labels_of(form)
-    found: set[str] = set()
-    blocks = [block for _, block in form.card.blocks()]
-    for area in areas:
-        for spot in area.spots:
-            if not spot.text or len(spot.text) > 2000:
-                continue
-            found |= {hit.label.pattern.pattern for hits in hits_in(spot.text, labels) for hit in hits}
-            found |= {block.key for block in blocks if bare(spot.text) in names_of(block)}
-    wanted = {label.pattern.pattern for label in labels} | {block.key for block in blocks}
-    return len(found & wanted) / len(wanted)
-
-
-def _half(form: Form, areas: Sequence[Area], name: str) -> Sheet:
-    texts = [spot.text for area in areas for spot in area.spots if spot.text]
-    missing = [
-        f"“{label.column.header}”"
-        for label in labels_of(form)
-        if label.column and label.column.required and not any(label.pattern.search(text) for text in texts)
-    ]
-    say = f"“{name}”像是{form.annex}，但没有找到：{'、'.join(missing)}；请使用模板填报"
-    return Sheet(
-        name,
-        findings=[
-            Finding(
-                rule="workbook",
-                code="workbook.header",
-                severity="hard",
-                clause=form.clause,
-                detail=say,
-                sheet=name,
-            )
-        ],
-    )
+_REMARK = re.compile(r"\s*[*＊※]?\s*(?:注|附注|填[表报写]说明)\s*\d*\s*[:：]")
+"""What ends a text of several paragraphs; `说明：` and `备注：` may be part of it."""
 
 
 @dataclass
-class _Found:
-    """One copy of the card while it is read."""
+class _Answer:
+    """Where a label has been answered: what stands below without a label of its own goes on with it."""
 
-    raw: dict[str, Any] = field(default_factory=dict)
-    cells: dict[str, str] = field(default_factory=dict)
-    located: dict[str, int] = field(default_factory=dict)
-    """What has been found, and in which section: a label counts once."""
+    area: Area
+    label: Label
+    asked: Spot
+    spot: Spot
+    bottom: int
+    """The last row that belongs to it."""
 
 
-class _Reader:
-    """Reads every copy of one form in a document."""
+class Reader:
+    """Reads every copy of one form in a stretch of a document."""
 
     def __init__(
-        self, form: Form, areas: Sequence[Area], name: str, compiled: Compiled, titles: dict[str, Form]
+        self, form: Form, areas: Sequence[Area], name: str, compiled: Compiled, titles: Titles
     ) -> None:
         assert form.card
-        self.form, self.card, self.areas, self.name = form, form.card, areas, name
-        self.round = compiled.notice.round
-        self.labels = labels_of(form)
-        self.titles, self.sections = titles, titles_of(form.card)
-        self.block_names = {name for _, block in form.card.blocks() for name in names_of(block)}
-        self.stops = {bare(text) for text in (compiled.notice.form_title(form), form.annex)}
-        self.others = False
+        self.form, self.card, self.areas, self.name, self.titles = form, form.card, areas, name, titles
+        self.choices = {key: [v.label for v in codes.values] for key, codes in compiled.notice.lists.items()}
+        self.labels, self.sections = labels_of(form), titles_of(form.card)
+        self.shared = {one.key for one in self.labels if form.card.sections[one.section].shared}
+        self.printed = {
+            bare(text)
+            for text in (
+                *(note.text for note in form.notes),
+                *(text for label in self.labels for text in label.guidance),
+                *(section.declaration.label for section in form.card.sections if section.declaration),
+            )
+        }
+        self.seen: set[int] = set()
+        """Cells and paragraphs that were read, or that the form itself prints. The others are told."""
+        self.partly: list[Spot] = []
+        """Read, but for something that stands before the label or behind the answer."""
+        self.labelled: set[int] = set()
+        self.tables = Tables(form, self.labels, name, compiled.notice.round, titles, self.seen)
+        self.hits: dict[int, list[list[Hit]]] = {}
+        self.lines = list(self._lines())
         self.section = 0
         self.open: tuple[Label, list[str]] | None = None
+        self.answers: list[_Answer] = []
         self.undated: Column | None = None
-        self.heading: Block | None = None
-        """The title of a table that stood last, before a table of its own."""
-        self.now = _Found()
-        self.done: list[_Found] = []
-        self.used: set[int] = set()
+        self.unsaid: tuple[Declaration, str] | None = None
+        """A statement of which more must follow, as it is printed in several paragraphs."""
+        self.now = Found()
+        self.first: set[str] = set()
+        """The labels with which this copy and its own part began: as people arranged them, so the next copy is."""
+        self.done: list[Found] = []
 
     def read(self) -> Sheet:
         for area in self.areas:
-            headers = dict(self._tables(area)) if area.table else {}
-            skip_until = -1
-            for row in area.rows():
-                if self._is_foreign(row):
-                    continue
-                at = row[0].row
-                if at in headers and at >= skip_until:
+            rows = list(area.rows())
+            headers = self.tables.headers(rows) if area.table else {}
+            i = self.tables.go_on(area, rows, headers, self.now) if area.table else 0
+            while i < len(rows):
+                if rows[i][0].row in headers:
                     self._close()
-                    skip_until = self._take_table(area, at, headers)
-                for spot in row:
-                    if at >= skip_until and id(spot) not in self.used:
-                        self._take(area, spot)
+                    i = self.tables.take(area, rows, i, headers, self.now)
+                    continue
+                for spot in rows[i]:
+                    if spot.text and id(spot) not in self.seen:
+                        self._take(area, spot, rows[i])
+                i += 1
+            if area.table:  # a date below a statement stands in its cell or in its table
+                self.undated = None
         self._finish()
-        rows = [RawRow(0, found.raw, found.cells) for found in self.done if found.raw]
-        sheet = Sheet(self.name, self.form.id, rows=rows)
-        if not rows:
-            sheet.findings.append(
-                Finding(
-                    rule=self.form.id,
-                    code="workbook.empty",
-                    severity="hard",
-                    clause=self.form.clause,
-                    detail=f"{self.form.annex}没有填写",
-                    sheet=self.name,
-                )
-            )
+        rows_ = [RawRow(0, found.raw, found.cells) for found in self.done]
+        sheet = Sheet(self.name, self.form.id, rows=rows_, findings=self.tables.findings)
+        if not rows_:
+            say = f"{self.form.annex}没有填写"
+            sheet.findings.append(tell(self.form, self.name, "workbook.empty", "hard", say))
         return sheet
 
     # -- what belongs together ---------------------------------------------------------------------------
 
-    def _is_foreign(self, row: Sequence[Spot]) -> bool:
-        """In a document of several cards: does this row belong to another one?"""
-        for spot in row:
-            if spot.text and (form := self.titles.get(same(re.sub(r"[（(].*?[）)]", "", spot.text)))):
-                self.others = form.id != self.form.id
-        return self.others
-
     def _finish(self) -> None:
-        """End of a copy: what it has is kept, what all copies share is handed on."""
-        self._close()
-        self.undated = None
+        """End of a copy: what it has is kept if anything in it is its own, what all copies share is handed on."""
+        self._end()
         found = self.now
-        if found.raw.keys() - {d.key for s in self.card.sections if (d := s.declaration)}:
+        declared = {section.declaration.key for section in self.card.sections if section.declaration}
+        if found.raw.keys() - self.shared - declared:
             self.done.append(found)
-        shared = {i for i, section in enumerate(self.card.sections) if section.shared}
-        keys = {key for key, section in found.located.items() if section in shared}
-        self.now = _Found(
-            {k: v for k, v in found.raw.items() if k in keys},
-            {k: v for k, v in found.cells.items() if k in keys},
+        self.now = Found(
+            {k: v for k, v in found.raw.items() if k in self.shared},
+            {k: v for k, v in found.cells.items() if k in self.shared},
         )
+        self.first = set()
+
+    def _end(self) -> None:
+        """A title, a section, a note: nothing that follows belongs to what stands before."""
+        self._close()
+        self.tables.close()
+        self.answers, self.undated, self.unsaid = [], None, None
 
     def _begins_again(self, label: Label) -> bool:
         """A label that has been answered comes again: the next copy of the card, if most of this one is there."""
-        own = [one for one in self.labels if not self.card.sections[one.section].shared and one.column]
-        first = self.labels[0].key, own[0].key if own else ""
+        own = [one for one in self.labels if one.key not in self.shared and one.column]
+        first = {*self.first, self.labels[0].key, own[0].key if own else ""}
         return label.key in first and sum(one.key in self.now.located for one in own) * 2 >= len(own)
 
     def _pick(self, hits: Sequence[Hit]) -> Hit | None:
@@ -203,70 +146,188 @@ class _Reader:
                 return hit
         return None
 
+    # -- headings of text ----------------------------------------------------------------------------------
+
+    def _lines(self) -> Iterator[tuple[int, Hit, bool]]:
+        """Every line that begins with a label: the spot, the label, and whether it stands there as printed."""
+        for area in self.areas:
+            for spot in area.spots:
+                self.hits[id(spot)] = groups = hits_in(spot.text, self.labels) if spot.text else []
+                for group in groups:
+                    for hit in group:
+                        if _begins_line(spot.text, hit):
+                            yield id(spot), hit, _is_printed(spot.text, hit)
+
+    def _is_heading(self, spot: Spot, hit: Hit) -> bool:
+        """`（三）服务成效` within an answer is no heading when `四、服务成效` stands further down, or when a heading
+        that is printed before it does."""
+        if not hit.label.below or _is_printed(spot.text, hit):
+            return True
+        at = next((i for i, line in enumerate(self.lines) if line[:2] == (id(spot), hit)), None)
+        for _, later, printed in self.lines[at + 1 :] if at is not None else ():
+            if later.label.order == 0:
+                break  # the next copy
+            label = later.label
+            if printed and label.key == hit.label.key:
+                return False
+            if label.below and label.order < hit.label.order and label.key not in self.now.located:
+                return False
+        return True
+
     # -- labels ------------------------------------------------------------------------------------------
 
-    def _take(self, area: Area, spot: Spot) -> None:
-        text = spot.text
-        if not text:
-            return
-        name = bare(text)
-        if (section := self.sections.get(name)) is not None:
-            self._close()
-            self.section = section
-            return
-        if name in self.stops:
-            self._close()
-            return
-        self.heading = next((b for _, b in self.card.blocks() if name in names_of(b)), self.heading)
-        if self._declared(spot) or self._dated(spot):
-            return
-        hits = self._known(area, spot)
-        if not hits:
-            if self.open is not None:
-                self.open[1].append(text)
-                self._place(self.open[0].key, spot)
-            return
-        if self.open is not None and hits[0].start > 0:
-            self.open[1].append(text[: hits[0].start])
+    def _take(self, area: Area, spot: Spot, row: Sequence[Spot]) -> None:
+        name = bare(spot.text)
+        if self.titles.is_part(spot.text, self.form) or name in self.sections:
+            self.section = self.sections.get(name, self.section)
+            self._end()
+            self.seen.add(id(spot))
+        elif block := self.tables.named(spot.text):
+            self._end()
+            self.tables.heading = block
+            self.seen.add(id(spot))
+        elif self._declared(spot) or self._dated(spot):
+            self.seen.add(id(spot))
+        elif hits := self._known(area, spot):
+            self._labels(area, spot, hits)
+        elif (name in self.printed or is_annex(name)) and (self.open is None or _REMARK.match(spot.text)):
+            self.seen.add(id(spot))
+            if _REMARK.match(spot.text):
+                self._end()
+        elif self._is_caption(spot, row) or self._goes_on(area, spot):
+            self.seen.add(id(spot))
+
+    def _labels(self, area: Area, spot: Spot, hits: Sequence[Hit]) -> None:
+        self.seen.add(id(spot))
+        self.labelled.add(id(spot))
+        self.tables.close()
+        before = spot.text[: hits[0].start]
+        if self.open is not None:
+            self.open[1].append(before)
+        elif says(before):
+            self.partly.append(spot)
         self._close()
-        for i, hit in enumerate(hits):
-            self._answer(area, spot, hit, last=i == len(hits) - 1)
+        for hit, value in zip(hits, behind(spot.text, hits), strict=True):
+            self._answer(area, spot, hit, value, last=hit is hits[-1])
 
     def _known(self, area: Area, spot: Spot) -> list[Hit]:
         """The labels in a cell that are labels here. In running text only a line that begins with one is."""
-        found = []
-        for group in hits_in(spot.text, self.labels):
-            inside_text = self.open is not None and not area.table
-            if inside_text and group[0].start > 0:
+        found: list[Hit] = []
+        text = not area.table and (self.open is not None or self._awaits(area))
+        for group in self.hits[id(spot)]:
+            if text and not found and not _begins_line(spot.text, group[0]):
                 continue
-            if hit := self._pick(group):
+            if hit := self._pick([hit for hit in group if self._is_heading(spot, hit)]):
+                if not self.first or self.first <= self.shared:
+                    self.first.add(hit.label.key)
                 self.now.located[hit.label.key] = hit.label.section
                 self.section = max(self.section, hit.label.section)
+                if hit.label.column:
+                    self.undated = self.unsaid = None
                 found.append(hit)
         return found
 
-    def _answer(self, area: Area, spot: Spot, hit: Hit, *, last: bool) -> None:
+    def _awaits(self, area: Area) -> bool:
+        """Is this the text of an answer that may have several paragraphs?"""
+        last = self.answers[-1] if self.answers else None
+        return last is not None and last.area is area and _is_long(last.label)
+
+    def _answer(self, area: Area, spot: Spot, hit: Hit, value: str, *, last: bool) -> None:
         label = hit.label
-        value, where = clean(hit.value, label), spot
-        beside = area.right_of(spot)
-        if label.below and beside is not None and not beside.text:
-            beside = None
-        if not value and last and not is_inside(hit):
-            if beside is not None and id(beside) not in self.used and not self._is_label(beside):
-                value, where = clean(beside.text, label), beside
-                self.used.add(id(beside))
-            elif area.table and not label.below and (under := area.below(spot)) and not self._is_label(under):
-                value, where = clean(under.text, label), under
-                self.used.add(id(under))
-        self._place(label.key, where, again=True)
-        if label.below and last and where is spot:
+        if hit.inside is not None:
+            if says(re.sub(r"^[，,。、；;）)]+", "", value)):
+                self.partly.append(spot)
+            value = hit.inside
+        value, where = clean(value, label), spot
+        cells = self._beside(area, spot) if not value and last and hit.inside is None and area.table else []
+        if label.below and last and not cells:
+            self.now.cells[label.key] = spot.place
             self.open = (label, [value] if value else [])
-        elif value:
+            return
+        if not value and last and hit.inside is None and area.table:
+            cells = cells or self._under(area, spot)
+            value = "\n".join(filter(None, (clean(cell.text, label) for cell in cells)))
+            self.seen.update(id(cell) for cell in cells)
+            where = cells[0] if cells else area.right_of(spot) or spot
+            if self._is_label(where):
+                where = spot
+        self.now.cells[label.key] = where.place
+        bottom = max(spot.row + spot.height, where.row + where.height) - 1
+        self.answers.append(_Answer(area, label, spot, where, bottom))
+        if value:
             self._keep(label, value)
 
+    def _beside(self, area: Area, spot: Spot) -> list[Spot]:
+        """The answer to the right of a label: the first filled cell of each row that the label is merged over."""
+        found: list[Spot] = []
+        for row in range(spot.row, spot.row + spot.height):
+            cell = area.at(row, spot.column + spot.width)
+            while cell is not None and not cell.text:
+                cell = area.at(row, cell.column + cell.width)
+            if cell is None or self._is_label(cell) or NOTE.match(cell.text):
+                continue
+            if id(cell) not in self.seen and cell not in found:
+                found.append(cell)
+        return found
+
+    def _under(self, area: Area, spot: Spot) -> list[Spot]:
+        """The answer below a label, alone in its row, or in a row of answers below a row of labels."""
+        cell = area.below(spot)
+        if cell is None or not cell.text or id(cell) in self.seen or self._is_label(cell):
+            return []
+        right = area.right_of(spot)
+        if (cell.column, cell.width) != (spot.column, spot.width) and right is not None:
+            return []
+        row = [one for one in area.spots if one.row == cell.row and one.text]
+        among = right is not None and self._is_label(right) and not any(map(self._is_label, row))
+        return [cell] if row == [cell] or among else []
+
     def _is_label(self, spot: Spot) -> bool:
-        groups = hits_in(spot.text, self.labels)
-        return bool(groups and groups[0][0].start == 0) or bare(spot.text) in self.sections
+        groups = self.hits[id(spot)]
+        return bool(groups and groups[0][0].start == 0) or (
+            bare(spot.text) in self.sections or self.titles.is_part(spot.text, self.form)
+        )
+
+    def _is_caption(self, spot: Spot, row: Sequence[Spot]) -> bool:
+        """`单位信息`, merged beside several labels: printed, and asked for by nobody."""
+        first = spot.height > 1 and next((one for one in row if one.text), None) is spot
+        return first and len(spot.text) <= 20 and any(self._is_label(one) for one in row if one is not spot)
+
+    def _goes_on(self, area: Area, spot: Spot) -> bool:
+        """Text without a label: it belongs to the answer above it, or to nothing."""
+        if self.open is not None and not _REMARK.match(spot.text):
+            self.open[1].append(spot.text)
+            return True
+        if _REMARK.match(spot.text):
+            self._end()
+            return False
+        for answer in self.answers[-1:] if not area.table else reversed(self.answers):
+            if answer.area is area and self._is_below(area, spot, answer):
+                answer.bottom = spot.row + spot.height - 1
+                before = self.now.raw.get(answer.label.key)
+                value = clean(spot.text, answer.label)
+                self._keep(answer.label, f"{before}\n{value}" if before else value)
+                if not before:
+                    self.now.cells[answer.label.key] = spot.place
+                return True
+        return False
+
+    def _is_below(self, area: Area, spot: Spot, answer: _Answer) -> bool:
+        """Does it go on with this answer: in the next row, the label's cell blank, under what is there already?"""
+        label, asked, above = answer.label, answer.asked, answer.spot
+        if label.column is None:
+            return False
+        if asked is above and not _is_long(label) and label.key in self.now.raw:
+            return False
+        if not area.table:
+            return True
+        if not answer.bottom < spot.row <= answer.bottom + 1:
+            return False
+        if above.column == asked.column:
+            return spot.column == above.column
+        lead = area.at(spot.row, asked.column)
+        blank = lead is None or lead is asked or not lead.text
+        return blank and spot.column < above.column + above.width and above.column < spot.column + spot.width
 
     def _close(self) -> None:
         if self.open is not None:
@@ -276,17 +337,14 @@ class _Reader:
                 self._keep(label, value)
 
     def _keep(self, label: Label, value: str) -> None:
-        if label.column is None:
+        """What the form preprints, `年 月 日` or a list of boxes, is no answer until somebody has written in it."""
+        if (column := label.column) is None or not value:
             return
-        if label.column.type in ("date", "year_month") and is_preprinted(value):
+        if column.type in ("date", "year_month") and is_preprinted(value):
+            return
+        if column.list and ticked(value, self.choices[column.list]) == []:
             return
         self.now.raw[label.key] = value
-
-    def _place(self, key: str, spot: Spot, *, again: bool = False) -> None:
-        if again:
-            self.now.cells[key] = spot.place
-        else:
-            self.now.cells.setdefault(key, spot.place)
 
     # -- declarations ------------------------------------------------------------------------------------
 
@@ -294,19 +352,28 @@ class _Reader:
         """The printed statement, whole and unaltered, is made by whoever files it; an empty box before it is not
         ticked."""
         plain = same(spot.text)
+        if self.unsaid is not None and (self.unsaid[1].startswith(plain) or plain.startswith(self.unsaid[1])):
+            said, rest = self.unsaid
+            self.unsaid = (said, rest[len(plain) :]) if len(plain) < len(rest) else None
+            self.now.raw[said.key] = self.unsaid is None
+            return True
         for i, section in enumerate(self.card.sections):
-            said = section.declaration
-            if said is None or (at := plain.find(same(said.text)[:12])) < 0 or said.key in self.now.raw:
+            said_ = section.declaration
+            if said_ is None or said_.key in self.now.raw:
                 continue
-            whole = same(said.text) in plain
+            text = same(said_.text)
+            if (at := plain.find(text[:12])) < 0:
+                continue
             box = plain[max(0, at - 2) : at].strip("()[]")
-            self._close()
+            made = not (box and box[-1] in BOXES)
+            self._end()
             self.section = i
-            self.now.raw[said.key] = whole and not (box and box[-1] in BOXES)
-            self.now.cells[said.key] = spot.place
-            self.undated = said.dated
-            behind = spot.text[-80:]
-            if self.undated and (dated := _DATED.search(behind)):
+            self.now.raw[said_.key] = made and text in plain
+            self.now.cells[said_.key] = spot.place
+            if made and text not in plain and text.startswith(plain[at:]):
+                self.unsaid = said_, text[len(plain) - at :]
+            self.undated = said_.dated
+            if self.undated and (dated := _DATED.search(spot.text[-80:])):
                 self._date(dated[0], spot)
             return True
         return False
@@ -328,110 +395,15 @@ class _Reader:
         self.now.raw[self.undated.key], self.now.cells[self.undated.key] = text, spot.place
         self.undated = None
 
-    # -- grids and tables ----------------------------------------------------------------------------------
 
-    def _tables(self, area: Area) -> Iterator[tuple[int, tuple[Grid | Block, dict[str, int]]]]:
-        """Rows that are the header of a grid or of a table within the card: row → whose, and its columns."""
-        parts: list[Grid | Block] = [
-            *(grid for section in self.card.sections for grid in section.grids),
-            *(block for _, block in self.card.blocks()),
-        ]
-        for row in area.rows():
-            texts = [(spot.column, spot.text) for spot in row if spot.text]
-            found = [(part, headers_in(texts, part.columns)) for part in parts] if len(texts) > 1 else []
-            found = [(part, at) for part, at in found if len(at) >= max(2, TABLE_SURE * len(part.columns))]
-            if found:
-                yield row[0].row, max(found, key=lambda one: len(one[1]) / len(one[0].columns))
+def _is_long(label: Label) -> bool:
+    return label.column is not None and (label.column.limit or 0) > LONG
 
-    def _take_table(
-        self, area: Area, header: int, headers: dict[int, tuple[Grid | Block, dict[str, int]]]
-    ) -> int:
-        """Everything below a header that belongs to it; the first row that does not."""
-        part, columns = headers[header]
-        first = max(
-            (
-                spot.row + spot.height
-                for spot in area.spots
-                if spot.row == header and spot.column in columns.values()
-            ),
-            default=header + 1,
-        )
-        end = first
-        for row in area.rows():
-            at = row[0].row
-            if at < first:
-                continue
-            texts = [spot for spot in row if spot.text]
-            heading = (
-                len(texts) == 1
-                and bare(texts[0].text) in self.block_names
-                and {at + 1, at + 2} & headers.keys()
-            )
-            if at in headers or heading or any(self._ends(spot, part) for spot in texts):
-                break
-            end = at + 1
-            if isinstance(part, Grid):
-                self._take_line(area, at, part, columns)
-            else:
-                self._take_entry(area, at, header, part, columns)
-        return end
 
-    def _ends(self, spot: Spot, part: Grid | Block) -> bool:
-        """Is this no more the table: a heading, a note, a label of the card?"""
-        name = bare(spot.text)
-        if name in self.sections and not (isinstance(part, Block) and name in names_of(part)):
-            return spot.width > 1 or name not in self.block_names
-        if re.match(r"\s*(?:注|备注|说明)\s*[:：]", spot.text):
-            return True
-        return spot.column == 0 and any(group[0].start == 0 for group in hits_in(spot.text, self.labels))
+def _begins_line(text: str, hit: Hit) -> bool:
+    return hit.start == 0 or text[hit.start - 1] == "\n"
 
-    def _take_line(self, area: Area, row: int, grid: Grid, columns: dict[str, int]) -> None:
-        lead = [
-            spot.text
-            for column in range(min(columns.values()))
-            if (spot := area.at(row, column)) is not None and spot.text
-        ]
-        names = {bare(text).removesuffix("年").removesuffix("年度") for text in lead}
-        for line, column, cell in grid.cells():
-            label = bare(self.round.fill(line.label)).removesuffix("年").removesuffix("年度")
-            spot = area.at(row, columns[column.key]) if column.key in columns else None
-            if label in names and spot is not None:
-                self._place(cell.key, spot)
-                if spot.text:
-                    self.now.raw[cell.key] = spot.text
 
-    def _take_entry(self, area: Area, row: int, header: int, part: Block, columns: dict[str, int]) -> None:
-        spots = {key: area.at(row, column) for key, column in columns.items()}
-        own = {key: spot.text for key, spot in spots.items() if spot is not None and spot.text}
-        block = self._whose(area, row, header, part, own)
-        printed = {bare(text) for text in block.preset}
-        answers = {key for key, text in own.items() if key != block.described and bare(text) not in printed}
-        if not any((spot := spots[key]) and spot.row == row for key in answers):
-            return  # nothing but what is printed, or what a merged cell repeats
-        entries: list[dict[str, str]] = self.now.raw.setdefault(block.key, [])
-        at = len(entries)
-        self.now.cells.setdefault(block.key, next(s.place for s in spots.values() if s is not None))
-        for key, spot in spots.items():
-            if spot is not None:
-                self.now.cells[f"{block.key}/{at}/{key}"] = spot.place
-        entries.append({key: text for key, text in own.items() if key == block.described or key in answers})
-
-    def _whose(self, area: Area, row: int, header: int, part: Block, own: dict[str, str]) -> Block:
-        """Tables of the same columns under one header: the printed description or the category beside tells."""
-        alike = [
-            b for _, b in self.card.blocks() if {c.key for c in b.columns} == {c.key for c in part.columns}
-        ]
-        for block in alike:
-            if block.described and bare(own.get(block.described, "")) in map(bare, block.preset):
-                return block
-        beside = [
-            spot.text for column in range(6) if (spot := area.at(row, column)) is not None and spot.text
-        ]
-        for block in alike:
-            if any(bare(text) in names_of(block) for text in beside):
-                return block
-        for above in range(header, max(-1, header - 4), -1):  # the heading over the table
-            for block in alike:
-                if (spot := area.at(above, 0)) and bare(spot.text) in names_of(block):
-                    return block
-        return next((block for block in alike if block is self.heading), part)
+def _is_printed(text: str, hit: Hit) -> bool:
+    """With the number that the form prints before it, and no other."""
+    return hit.label.column is not None and same(text[hit.start : hit.end]) == same(hit.label.column.header)

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.intake.sheets import MB, Compiled, RawRow, Sheet, Unusable
+from services.intake.sheets import MB, Compiled, RawRow, Sheet, Unusable, is_word
 from shared.contracts.types import Finding
 from shared.notices.model import Notice
 
@@ -39,9 +39,9 @@ AT_ONCE = 2
 
 ROOT = Path(__file__).resolve().parents[2]
 SAY = {
-    "workbook.timeout": "读取这个文件用时过长；请删除表格以外的内容，另存为 .xlsx 后再报送",
-    "workbook.memory": "读取这个文件占用内存过多；请删除表格以外的内容，另存为 .xlsx 后再报送",
-    "workbook.crash": "无法读取这个文件；请用 Excel 或 WPS 打开后另存为 .xlsx 再报送",
+    "workbook.timeout": "读取这个文件用时过长；请删除附表以外的内容，另存为 {} 后再报送",
+    "workbook.memory": "读取这个文件占用内存过多；请删除附表以外的内容，另存为 {} 后再报送",
+    "workbook.crash": "无法读取这个文件；请打开后另存为 {} 再报送",
 }
 ENDS = {
     signal.SIGALRM: "workbook.timeout",
@@ -109,24 +109,28 @@ async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits:
                 while chunk := await reader.read(MB):
                     answer += chunk
                     if len(answer) > OUTPUT:
-                        raise Unusable("workbook.crash", SAY["workbook.crash"])
+                        raise _unusable("workbook.crash", request)
             finally:
                 writer.transport.abort()  # close() would wait for a worker that reads no more
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
     except TimeoutError:
         close()
-        raise Unusable("workbook.timeout", SAY["workbook.timeout"]) from None
+        raise _unusable("workbook.timeout", request) from None
     except OSError:
-        pass  # the worker ended before it had read everything; what it ended of is in the answer, if anything
+        pass  # no worker, or it ended before it had read everything; what of is in the answer, if anything
     if not answer or answer[-1]:
         code = ENDS.get(signal.Signals(answer[-1]), "") if answer and answer[-1] != FAILED else ""
-        raise Unusable(code or "workbook.crash", SAY[code or "workbook.crash"])
+        raise _unusable(code or "workbook.crash", request)
     head, _, body = bytes(answer[:-1]).partition(b"\n")
     reply = json.loads(head)
     if "code" in reply:
         raise Unusable(reply["code"], reply["detail"])
     return reply, body
+
+
+def _unusable(code: str, request: dict[str, Any]) -> Unusable:
+    return Unusable(code, SAY[code].format(".docx" if is_word(request["name"]) else ".xlsx"))
 
 
 _waiting: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
@@ -155,7 +159,7 @@ def _connect() -> socket.socket:
             except OSError:  # the server has ended; the next round starts another
                 close()
     ours.close()
-    raise Unusable("workbook.crash", SAY["workbook.crash"])
+    raise ConnectionRefusedError
 
 
 def _control() -> socket.socket:

@@ -3,6 +3,7 @@
 What they mean is not here (`cards.py`); whether the file may be opened at all is in `attachments.py`.
 """
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,22 +11,32 @@ from io import BytesIO
 from zipfile import ZipFile
 
 from services.intake.areas import Area, Spot
-from services.intake.attachments import visible
+from services.intake.attachments import SAVE_AS_DOCX, visible
 from services.intake.sheets import Unusable
 from shared.notices.values import tidy
 
 PART = "word/document.xml"
-SAVE_AS_DOCX = "请用 Word 或 WPS 打开后另存为“Word 文档（*.docx）”再报送"
 NO_CARDS = "本通知的附件都是表格，请用模板（.xlsx）填报"
 MOST_SPOTS = 20_000
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
-_SYMBOLS = {
-    "f0fe": "☑", "f052": "☑", "f0fc": "✓", "f050": "✓", "f0fd": "☒", "f054": "☒", "f053": "☒",
-    "f0a8": "□", "f06f": "□", "f0a3": "□", "f02a": "□", "f071": "□", "f06e": "■", "f0a7": "■", "f0fb": "☒",
+_FONTS = {
+    "wingdings": {
+        0xFE: "☑", 0xFC: "✓", 0xFD: "☒", 0xFB: "☒", 0xA8: "□", 0x6F: "□", 0x71: "□", 0x6E: "■", 0xA7: "■",
+        0xA1: "○", 0xA4: "◉", 0x6C: "●",
+    },
+    "wingdings 2": {
+        0x52: "☑", 0x50: "✓", 0x53: "☒", 0x54: "☒", 0x51: "☒", 0x4F: "☒", 0xA3: "□", 0x2A: "□", 0xA2: "■",
+    },
+    "symbol": {
+        0xA3: "≤", 0xB3: "≥", 0xB1: "±", 0xB4: "×", 0xB8: "÷", 0xB9: "≠", 0xBB: "≈", 0xB0: "°", 0xA5: "∞",
+        0xB7: "•", 0xD7: "·", 0x2D: "−", 0x6D: "μ", 0x57: "Ω", 0x44: "Δ", 0x53: "Σ", 0x61: "α", 0x62: "β",
+        0x67: "γ", 0x64: "δ", 0x6C: "λ", 0x70: "π", 0x71: "θ", 0x73: "σ", 0x66: "φ", 0x77: "ω", 0xAE: "→",
+        0xAC: "←", 0xD2: "®", 0xD3: "©", 0xD4: "™",
+    },
 }  # fmt: skip
-"""Boxes and ticks of Wingdings, by their code in the file."""
+"""What the fonts that are no letters show, by font and code: the same code is □ in one and ≤ in another."""
 _UNSEEN = {"del", "moveFrom", "instrText", "delText", "Fallback", "pPr", "rPr", "sdtPr", "footnoteReference"}
 
 
@@ -37,6 +48,7 @@ def areas_of(data: bytes) -> list[Area]:
     except (KeyError, ET.ParseError):
         raise Unusable("workbook.word", f"这个 Word 文档无法读取；{SAVE_AS_DOCX}") from None
     body = next((e for e in root if _name(e) == "body"), root)
+    _clear_prompts(root)
     found: list[Area] = []
     paragraphs: list[Spot] = []
     shown = tables = spots = 0
@@ -57,6 +69,16 @@ def areas_of(data: bytes) -> list[Area]:
     if paragraphs:
         found.append(Area(paragraphs, table=False))
     return found
+
+
+def _clear_prompts(root: ET.Element) -> None:
+    """`单击此处输入文字` in a content control that nobody has filled in is no answer."""
+    for control in root.iter():
+        shown = _child(control, "sdtPr", "showingPlcHdr") if _name(control) == "sdt" else None
+        if shown is not None and _attribute(shown, "val") not in ("0", "false", "off"):
+            for text in control.iter():
+                if _name(text) == "t":
+                    text.text = ""
 
 
 def _name(element: ET.Element) -> str:
@@ -99,11 +121,39 @@ def _text(element: ET.Element) -> str:
     return tidy(visible("".join(_pieces(element))))
 
 
-def _pieces(element: ET.Element) -> Iterator[str]:
+def _font(run: ET.Element) -> dict[int, str]:
+    """What the letters of a run are, where its font has none: R in Wingdings 2 is a ticked box."""
+    fonts = _child(run, "rPr", "rFonts")
+    return _FONTS.get((_attribute(fonts, "ascii") or _attribute(fonts, "hAnsi")).casefold(), {})
+
+
+def _in_font(text: str, font: dict[int, str]) -> str:
+    if not font:
+        return text
+    return "".join(
+        font.get(ord(c) & 0xFF, c) if ord(c) < 0x100 or 0xF000 <= ord(c) < 0xF100 else c for c in text
+    )
+
+
+def _symbol(element: ET.Element) -> str:
+    code = _attribute(element, "char")
+    if not re.fullmatch("[0-9A-Fa-f]{1,4}", code):
+        return ""
+    number = int(code, 16)
+    font = _FONTS.get(_attribute(element, "font").casefold())
+    if font is not None and (number >= 0xF000 or number < 0x100):
+        plain = chr(number & 0xFF) if font is _FONTS["symbol"] and number & 0xFF < 0x41 else ""
+        return font.get(number & 0xFF, plain)
+    return "" if 0xD800 <= number < 0xF900 else chr(number)
+
+
+def _pieces(element: ET.Element, font: dict[int, str] | None = None) -> Iterator[str]:
     for child in element:
         name = _name(child)
         if name == "t":
-            yield child.text or ""
+            yield _in_font(child.text or "", font or {})
+        elif name == "r":
+            yield from _pieces(child, _font(child))
         elif name in ("tab", "ptab"):
             yield " "
         elif name in ("br", "cr"):
@@ -111,7 +161,12 @@ def _pieces(element: ET.Element) -> Iterator[str]:
         elif name == "noBreakHyphen":
             yield "-"
         elif name == "sym":
-            yield _SYMBOLS.get(_attribute(child, "char").casefold(), "")
+            yield _symbol(child)
+        elif name == "ddList":  # the drop-down of older forms: the entry that is shown
+            result = _child(child, "result")
+            at = _number(_child(child, "default") if result is None else result)
+            entries = [_attribute(entry, "val") for entry in child if _name(entry) == "listEntry"]
+            yield entries[at] if at < len(entries) else ""
         elif name == "checkBox":  # the form fields of older forms
             ticked = _child(child, "checked")
             ticked = _child(child, "default") if ticked is None else ticked

@@ -5,11 +5,15 @@ Judgement is in `parse.py`, reading spreadsheets in `workbook.py`, memory in `st
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.intake import parse, store
+from services.intake import identity, parse, store
+from services.intake.belonging import Fresh, belong, corrects, standing
+from services.intake.findings import in_words_of
+from services.intake.given import faults, given_rows
 from services.intake.packages import Package, missing
 from services.intake.parse import Filing, Judged
 from shared.contracts import registry
@@ -23,7 +27,7 @@ from shared.contracts.submission import (
     SubmissionFiled,
     SubmissionRefused,
 )
-from shared.contracts.types import Finding
+from shared.contracts.types import Assessment, Finding
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.rules import Facts
@@ -41,12 +45,33 @@ class Intake:
         self.notices: dict[str, CompiledNotice] = {}
         self.directory = Directory(agencies=())
         self.context: Context | None = None
+        self.given = False
+        self.assessed: set[str] = set()
+        """The notices of which some rule tells a figure of every item."""
 
     async def setup(self, context: Context) -> None:
         """A broken notice file ends the start here, with every error and its line."""
         self.notices = load_all(context.settings.notices)
         self.directory = Directory.load(context.settings.agencies)
+        for compiled in self.notices.values():
+            if any(rule.figure is not None for rule in compiled.notice.rules):
+                self.assessed.add(compiled.notice.id)
+            for path, why in faults(compiled, self.directory):
+                raise ValueError(f"{compiled.notice.id} {'.'.join(map(str, path))}: {why}")
         self.context = context
+
+    async def open_given(self, context: Context) -> None:
+        """Once, at the first sweep: the items that the notices themselves bring, through the same door as all others.
+        Not in `setup`, which must not need the database. Of two replicas that do it at once, one finds the other's."""
+        if self.given:
+            return
+        rows = [row for one in self.notices.values() for row in given_rows(one, self.directory)]
+        if rows:
+            async with context.delivery.transaction() as tx:
+                there = await store.submissions(tx.conn, {j.case for _, j in rows if j.case})
+                fresh = [(f, j) for f, j in rows if j.case not in there]
+                await self._accept(tx, fresh, await self._examine(tx, fresh))
+        self.given = True
 
     # --- what other systems file ---
 
@@ -63,6 +88,8 @@ class Intake:
                 tx.refuse(item, problem("refused", "不予受理", f"共{len(wrong)}处问题", wrong))
             elif isinstance(item.data, SubmissionFiled):
                 data = item.data
+                notice = filing.notice.notice
+                filing = replace(filing, materials=parse.materials_of(notice, data.files))
                 judged = parse.judge(
                     filing,
                     data.form,
@@ -71,7 +98,8 @@ class Intake:
                     item_kind=data.item_kind,
                     case=data.case,
                 )
-                judged.findings += await self._attach(tx, item, data)
+                judged.findings += parse.unknown_materials(notice, data.files)
+                judged.findings += in_words_of(notice, await self._attach(tx, item, data))
                 rows.append((item, filing, judged))
             else:
                 packages.append(await Package.read(self.context, item, filing))
@@ -98,13 +126,16 @@ class Intake:
             filer = Filer(**{**dict(filer), "name": agency.name})
         recommender = data.recommender if data.recommender != filer.code else None
         by = self.directory.find(recommender) if recommender else None
+        district = parse.district_of(agency, by, notice.notice.issuer)
+        department = self.directory.find(district)
         filing = Filing(
             notice,
             filer,
             by,
-            parse.district_of(agency, by, notice.notice.issuer),
+            district,
             item.received,
             package=str(item.key) if isinstance(data, PackageFiled) else None,
+            district_name=department.short if department else "",
         )
         return filing, []
 
@@ -124,17 +155,56 @@ class Intake:
         return found
 
     async def _examine(self, tx: Tx, rows: Sequence[tuple[Filing, Judged]]) -> dict[UUID, Any]:
-        """Facts for all rows with two queries, then every rule that does not count."""
-        known = await store.submissions(tx.conn, {j.case for _, j in rows if j.case})
+        """Facts for all rows with two queries, then every rule that does not count. Rows that speak of another case
+        come last, with two more: that case may be among the others."""
+        new: list[tuple[Filing, Judged]] = []
+        later: list[tuple[Filing, Judged]] = []
+        for filing, judged in rows:
+            form = filing.notice.notice.by_form.get(judged.form)
+            speaks = form is not None and judged.item is not None and (form.report or form.continues)
+            (later if speaks else new).append((filing, judged))
+        known: dict[UUID, Any] = {}
+        latest: dict[UUID, tuple[int, UUID | None, str]] = {}
+        await self._examine_all(tx, new, known, latest)
+        if later:
+            await self._find_owners(tx, new, later)
+            await self._examine_all(tx, later, known, latest)
+        return known
+
+    async def _find_owners(
+        self, tx: Tx, new: Sequence[tuple[Filing, Judged]], later: Sequence[tuple[Filing, Judged]]
+    ) -> None:
+        """The case that each report tells of, or that each row continues."""
+        named = {}
+        for filing, judged in later:
+            form = filing.notice.notice.by_form[judged.form]
+            named[id(judged)] = identity.wanted(form, judged.row.stored or {}, judged.row.title, judged.named)
+        notices = {f.notice.notice.id for f, _ in later}
+        stored = await store.spoken_of(tx.conn, notices, set(named.values()))
+        fresh = [Fresh.of(f, j) for f, j in new if j.case and not j.hard]
+        for filing, judged in later:
+            belong(filing, judged, named[id(judged)], [*stored, *fresh])
+
+    async def _examine_all(
+        self,
+        tx: Tx,
+        rows: Sequence[tuple[Filing, Judged]],
+        known: dict[UUID, Any],
+        latest: dict[UUID, tuple[int, UUID | None, str]],
+    ) -> None:
+        """`latest` is what was filed last of each case, in the store or before in this batch."""
+        found = await store.submissions(tx.conn, {j.case for _, j in rows if j.case})
+        known.update(found)
+        latest.update(
+            {c: (row.revision, row.digest, row.state) for c, row in found.items() if c not in latest}
+        )
+        there = dict(found)
         keys = {
             (j.form, key)
             for f, j in rows
             if "published_earlier" in f.notice.rules.asks(j.form) and (key := parse.published_key(f, j))
         }
         earlier = await store.published(tx.conn, keys)
-        latest: dict[UUID, tuple[int, UUID | None, str]] = {
-            case: (row.revision, row.digest, row.state) for case, row in known.items()
-        }
         for filing, judged in rows:
             if judged.case is None:
                 continue
@@ -144,30 +214,22 @@ class Intake:
             facts = Facts(
                 published_earlier=hit is not None and hit.case != judged.case,
                 published_where=hit.where if hit is not None else "",
-                refiled=revision > 0 and digest != judged.digest and state != "returned",
+                refiled=revision > 0
+                and digest != judged.digest
+                and state != "returned"
+                and judged.base == judged.form,
             )
             judged.correction = state == "returned"
             parse.examine(filing, judged, facts)
-            if state in ("closed", "published"):
-                judged.findings.append(
-                    parse.fault(
-                        "R-COL-040",
-                        "case.ended",
-                        "该项目已办结，不再受理同名报送；如需重报请联系市级主管部门",
-                        judged.root,
-                    )
-                )
-            elif (owner := known.get(judged.case)) is not None and owner.filer != filing.filer.code:
-                judged.findings.append(
-                    parse.fault(
-                        "R-GEN-011", "case.foreign", "同名项目已由其他单位报送", judged.root, "R-GEN-011"
-                    )
-                )
-            same = digest == judged.digest
-            judged.revision = revision if same else revision + 1
+            row = there.get(judged.case)
+            judged.findings += standing(filing, judged, row, state)
+            again = digest == judged.digest and not corrects(filing, judged, row)
+            judged.revision = revision if again else revision + 1
             if not judged.hard:
-                latest[judged.case] = (judged.revision, judged.digest, "open")
-        return known
+                after = "published" if state == "published" else "open"
+                latest[judged.case] = (judged.revision, judged.digest, after)
+                if not filing.notice.notice.tallies:
+                    there[judged.case] = Fresh.of(filing, judged)
 
     async def _accept(self, tx: Tx, rows: Sequence[tuple[Filing, Judged]], known: dict[UUID, Any]) -> None:
         """Store what is accepted, count it, judge the rules that count, and say it."""
@@ -195,20 +257,25 @@ class Intake:
             assert judged.item
             assert judged.row.stored
             notice = filing.notice.notice
-            late = filing.late and not judged.correction
             mine = {}
             for key in _counts(filing, judged):
                 counted[key] += int(judged.revision == 1 and key[2:] in judged.tallies)
                 mine[key[2]] = counted[key]
             parse.count(filing, judged, mine)
-            number = parse.number_of(judged.form, judged.case)
+            owner = judged.owner
+            # What continues or tells of a case goes the way that the case went.
+            by = owner.recommender if owner else filing.by.code if filing.by else None
+            unit = owner.unit if owner else filing.unit
+            district = (owner.district if owner else "") or filing.district
+            # Whose quota it counts against stays.
+            stays = known.get(judged.case) if notice.tallies and not owner else None
             stored.append(
                 {
                     "case": judged.case,
-                    "number": number,
+                    "number": judged.number,
                     "notice": notice.id,
                     "form": judged.form,
-                    "unit": filing.unit,
+                    "unit": stays.unit if stays else unit,
                     "filer": filing.filer.code,
                     "title": judged.row.title,
                     "direction": judged.direction,
@@ -218,39 +285,50 @@ class Intake:
                     "state": "open",
                     "version": 0,
                     "tallies": judged.tallies,
-                    "late": late,
+                    "late": judged.late,
                     "package": filing.package,
                     "received": filing.received.isoformat(),
+                    "recommender": stays.recommender if stays else by,
+                    "district": district,
                 }
             )
+            reports = notice.by_form[judged.form].report is not None
             tx.say(
                 registry.SUBMISSION_ACCEPTED,
-                filing.district,
+                district,
                 SubmissionAccepted.model_construct(
                     case=judged.case,
-                    number=number,
+                    number=judged.number,
                     revision=judged.revision,
                     notice=notice.id,
                     form=judged.form,
                     filer=filing.party(),
-                    recommender=filing.by.code if filing.by else None,
-                    unit=filing.unit,
-                    district=filing.district,
+                    recommender=by,
+                    unit=unit,
+                    district=district,
                     direction=judged.direction,
                     item_kind=judged.item.kind,
                     title=judged.row.title,
                     values=judged.row.stored,
                     findings=tuple(judged.findings),
-                    late=late,
+                    late=judged.late,
                     received=filing.received + timedelta(microseconds=judged.position),
                     package=filing.package,
                     counts=tuple(name for name, _ in judged.tallies),
+                    assessments=self._assessments(filing, judged),
+                    about=owner.case if owner and reports else None,
+                    period=judged.period,
                 ),
                 judged.case,
                 judged.revision,
-                subject=number,
+                subject=judged.number,
             )
         await store.accept(tx.conn, stored)
+
+    def _assessments(self, filing: Filing, judged: Judged) -> tuple[Assessment, ...]:
+        if filing.notice.notice.id not in self.assessed:
+            return ()
+        return tuple(filing.notice.rules.assess(judged.form, judged.known, filing.on))
 
     def _answer(self, tx: Tx, item: Item, filing: Filing, judged: Judged) -> None:
         for finding in judged.findings:
@@ -283,7 +361,7 @@ class Intake:
                 accepted=item.event.id,
                 type=item.event.type,
                 case=judged.case,
-                number=parse.number_of(judged.form, judged.case),
+                number=judged.number,
                 errors=tuple(judged.findings),
             ),
         )
@@ -354,4 +432,9 @@ def _counts(filing: Filing, judged: Judged) -> list[tuple[str, str, str, str]]:
 
 
 intake = Intake()
-service = Service("intake", {"in": intake.on_in, "evt": intake.on_evt}, setup=intake.setup)
+service = Service(
+    "intake",
+    {"in": intake.on_in, "evt": intake.on_evt},
+    setup=intake.setup,
+    sweeps=(intake.open_given,),
+)

@@ -5,7 +5,7 @@ What is done with the value is not here (`cards.py`).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,6 +21,11 @@ _BRACKETS = re.compile(r"[（(][^（）()]*[）)]")
 _NUMBER = r"(?:[（(][一二三四五六七八九十\d]{1,3}[)）]|[一二三四五六七八九十\d]{1,3}\s*[、.．])\s*"
 _NUMBERED = re.compile(rf"^\s*{_NUMBER}(?=\D)")
 _BLANK = re.compile(r"[（(]\s*[)）]")
+
+SERIAL = {"序号", "编号", "序", "no", "no."}
+"""Headers of a column that nobody is asked for."""
+NUMBERING = re.compile(r"[\d.、()（）①-⑳一二三四五六七八九十]*")
+NOTE = re.compile(r"\s*[*＊※]?\s*(?:备注|注|附注|(?:填表|填报|填写)?说明)\s*\d*\s*[:：]")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,17 @@ class Label:
 
 @dataclass(frozen=True)
 class Hit:
-    """A label found in a text, with what stands behind it up to the next one."""
+    """A label found in a text. `inside` is what is written into the label itself, None for one without such a place."""
 
     label: Label
     start: int
     end: int
-    value: str
+    inside: str | None
+
+
+def says(text: str) -> bool:
+    """Is anything written there? Lines, boxes and full stops alone are not."""
+    return any(c.isalnum() for c in text)
 
 
 def is_blank_within(label: str) -> bool:
@@ -146,21 +156,19 @@ def hits_in(text: str, labels: Sequence[Label]) -> list[list[Hit]]:
                 groups[-1].append((match, label))
             continue
         groups.append([(match, label)])
-    found = []
-    for i, group in enumerate(groups):
-        until = groups[i + 1][0][0].start() if i + 1 < len(groups) else len(text)
-        found.append([Hit(label, m.start(), m.end(), _value(m, text[m.end() : until])) for m, label in group])
-    return found
+    return [[Hit(label, m.start(), m.end(), _inside(m)) for m, label in group] for group in groups]
 
 
-def _value(match: re.Match[str], behind: str) -> str:
-    inside = [text for name, text in match.groupdict().items() if name.startswith("in") and text is not None]
-    return inside[0].strip() if inside else behind.strip(AROUND + "；;")
+def _inside(match: re.Match[str]) -> str | None:
+    found = [text for name, text in match.groupdict().items() if name.startswith("in")]
+    return "".join(filter(None, found)).strip() if found else None
 
 
-def is_inside(hit: Hit) -> bool:
-    """The value stands in the middle of the label, and nowhere else: `专职（ ）人`."""
-    return any(name.startswith("in") for name in hit.label.pattern.groupindex)
+def behind(text: str, hits: Sequence[Hit]) -> list[str]:
+    """What stands behind each of the labels that were taken, up to the next of them: a label that is none here is
+    part of what stands before it."""
+    ends = [*(hit.start for hit in hits[1:]), len(text)]
+    return [text[hit.end : end].strip(AROUND + "；;") for hit, end in zip(hits, ends, strict=True)]
 
 
 def clean(text: str, label: Label) -> str:
@@ -182,26 +190,34 @@ def titles_of(card: Card) -> dict[str, int]:
     return {bare(s.title): i for i, s in enumerate(card.sections) if s.title}
 
 
-def headers_in(texts: Sequence[tuple[int, str]], columns: Sequence[Column]) -> dict[str, int]:
-    """Which column of the document holds which of these, by the words of one row."""
+def _lettered(text: str) -> str:
+    """`时间/地点` and `时间、地点` are `时间地点`."""
+    return re.sub(r"\W", "", same(text))
+
+
+_SPELLED = (same, bare, _lettered)
+
+
+def spellings_of(columns: Sequence[Column]) -> dict[str, str]:
+    """Every accepted spelling of a header → key; exact ones win."""
     known: dict[str, str] = {}
-    for spell in (same, bare):
+    for spell in _SPELLED:
         for column in columns:
             for text in (column.header, *column.aliases):
                 known.setdefault(spell(text), column.key)
+    return known
+
+
+def headers_in(texts: Sequence[tuple[int, str]], known: Mapping[str, str]) -> dict[str, int]:
+    """Which column of the document holds which of `spellings_of`, by the words of one row."""
     found: dict[str, int] = {}
     for at, text in texts:
-        if len(text) <= 60 and (key := known.get(same(text)) or known.get(bare(text))):
+        if len(text) <= 60 and (
+            key := next((k for spell in _SPELLED if (k := known.get(spell(text)))), None)
+        ):
             found.setdefault(key, at)
     return found
 
 
 def names_of(block: Block) -> set[str]:
     return {bare(block.title), *map(bare, block.aliases)}
-
-
-def every_title(forms: Sequence[Form], fill: dict[str, str]) -> Iterator[tuple[str, Form]]:
-    """What stands over a card, and whose it is; `fill` gives the printed title of each."""
-    for form in forms:
-        for text in (fill[form.id], form.title_in_notice, *form.aliases):
-            yield same(_BRACKETS.sub("", text)), form

@@ -5,11 +5,12 @@ How one row is judged is in `parse.py`, what is remembered in `store.py`.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
 from services.intake import child, parse, store
+from services.intake.findings import in_words_of
 from services.intake.parse import Filing, Judged
 from services.intake.sheets import Sheet, Unusable
 from shared.contracts import registry
@@ -22,6 +23,9 @@ from shared.runtime.delivery import Tx
 from shared.runtime.service import Context
 
 log = logging.getLogger("yiqi.intake")
+
+MOST_NUMBERS = 20
+"""Of one sheet that an answer lists: who filed more finds the others in its letters."""
 
 
 @dataclass
@@ -53,7 +57,7 @@ class Package:
     async def read(cls, context: Context, item: Item, filing: Filing) -> Self:
         """Fetch the files of a package and read its workbooks, each in the limited child."""
         package = cls(item, filing)
-        notice = filing.notice
+        notice = filing.notice.notice
         for i, ref in enumerate(package.data.files):
             try:
                 body = await files.fetch(context.jetstream, item.token, ref.sha256, ref.size)
@@ -61,20 +65,28 @@ class Package:
                 package.findings.append(missing(i, error))
                 continue
             package.workbooks[ref.sha256] = body
-            if ref.role == "scan":
-                continue
-            try:
-                sheets = await child.read(body, ref.name, notice)
-            except Unusable as error:
-                package.findings.append(
-                    parse.fault("R-COL-018", error.code, error.detail, f"#/data/files/{i}", "征集通知·三")
-                )
-                continue
-            for sheet in sheets:
-                rows = parse.rows_of(filing, sheet, sum(len(r.rows) for r in package.sheets))
-                package.sheets.append(Read(ref, sheet, rows))
-                package.findings += parse.of_the_sheet(sheet)
+        package.findings += parse.unknown_materials(notice, package.data.files)
+        there = [ref for ref in package.data.files if ref.sha256 in package.workbooks]
+        package.filing = replace(filing, materials=parse.materials_of(notice, there, named=True))
+        for i, ref in enumerate(package.data.files):
+            if ref.role == "workbook" and ref.material is None and ref.sha256 in package.workbooks:
+                await package._open(i, ref)
+        package.findings = in_words_of(notice, package.findings)
         return package
+
+    async def _open(self, i: int, ref: FileRef) -> None:
+        """Read one workbook. A file that says which paper it is, is none of the forms."""
+        try:
+            sheets = await child.read(self.workbooks[ref.sha256], ref.name, self.filing.notice)
+        except Unusable as error:
+            self.findings.append(
+                parse.fault("R-COL-018", error.code, error.detail, f"#/data/files/{i}", "征集通知·三")
+            )
+            return
+        for sheet in sheets:
+            rows = parse.rows_of(self.filing, sheet, sum(len(r.rows) for r in self.sheets))
+            self.sheets.append(Read(ref, sheet, rows))
+            self.findings += parse.of_the_sheet(sheet)
 
     @property
     def judged(self) -> list[Judged]:
@@ -120,7 +132,8 @@ class Package:
         marked = await self._marked(context, tx)
         sheets = []
         for read in self.sheets:
-            taken = sum(1 for j in read.rows if j.case is not None and not j.hard)
+            numbers = [number_of_case(j) for j in read.rows if j.case is not None and not j.hard]
+            taken = len(numbers)
             form = read.sheet.form
             sheets.append(
                 JudgedSheet(
@@ -129,6 +142,7 @@ class Package:
                     sheet=read.sheet.sheet,
                     rows=len(read.rows),
                     accepted=taken,
+                    numbers=tuple(numbers[:MOST_NUMBERS]),
                     marked=marked.get(read.file.sha256),
                 )
             )
@@ -144,7 +158,8 @@ class Package:
             tx.after.append(metrics.BROKEN.labels(finding.rule, finding.severity).inc)
         refused = len(self.judged) - len(accepted)
         outcome = "refused" if not accepted else "partly" if refused else "accepted"
-        late = filing.late and not (accepted and all(j.correction for j in accepted))
+        rows = accepted or self.judged
+        late = filing.late and (not rows or any(j.late for j in rows))
         store.keep_package(
             tx.conn,
             {
@@ -204,6 +219,11 @@ class Package:
             found[sha256] = await files.send(context.client, files.OURS, body)
             await store.keep_file(tx.conn, found[sha256], name, "marked", files.OURS, body)
         return found
+
+
+def number_of_case(judged: Judged) -> str:
+    """The number of the case that an accepted row opens, continues or tells of: a report has none of its own."""
+    return judged.owner.number if judged.owner else judged.number
 
 
 def missing(i: int, error: files.Missing) -> Finding:

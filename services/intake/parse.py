@@ -4,29 +4,36 @@ Remembering (duplicates, counts, history) is not here: it arrives as arguments. 
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic_core import to_json
 
+from services.intake.admission import admit as admit
+from services.intake.admission import district_of as district_of
+from services.intake.findings import fault as fault
+from services.intake.findings import in_words_of
+from services.intake.identity import Known, base_of, period_of
+from services.intake.identity import case_of as case_of
+from services.intake.identity import number_of as number_of
 from services.intake.sheets import Sheet
-from shared.contracts.envelope import YIQI
 from shared.contracts.submission import Filer
-from shared.contracts.types import Finding, ItemKind, Party, Values
+from shared.contracts.types import FileRef, Finding, ItemKind, Party, Values
 from shared.notices.calendar import SHANGHAI
-from shared.notices.directory import Agency, Directory, UnknownAgency, normal, unlisted
+from shared.notices.directory import Agency
 from shared.notices.forms import Row
 from shared.notices.load import CompiledNotice
-from shared.notices.model import Deadline, Tally
+from shared.notices.model import Deadline, Form, Notice, Tally
 from shared.notices.rules import Facts, Item
-from shared.notices.values import chinese_date, same
+from shared.notices.values import chinese_date, narrow, same
 
-CLAUSE = "接口契约"
-_NUMBER = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ALL = "all"
+"""The material of a file that is all papers of the notice, bound in one volume."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,20 @@ class Filing:
     district: str
     received: datetime
     package: str | None = None
+    district_name: str = ""
+    materials: tuple[str, ...] = ()
+    """Which papers of the notice came with it."""
 
     @property
     def unit(self) -> str:
         """Whose quota it counts against: the recommender's, else the filer's own (AMB-14)."""
         return self.by.code if self.by else self.filer.code
+
+    @property
+    def identity(self) -> str:
+        """Whose items are told apart by their names. Where nothing is counted, no unit but the filer matters: asked of
+        another recommender, its item is still the same."""
+        return self.unit if self.notice.notice.tallies else self.filer.code
 
     @property
     def on(self) -> date:
@@ -80,7 +96,14 @@ class Judged:
     form: str
     row: Row
     findings: list[Finding]
+    base: str = ""
+    """The form that opens the case which it belongs to."""
     case: UUID | None = None
+    named: UUID | None = None
+    """The case that the filer says it belongs to."""
+    owner: Known | None = None
+    """The case that it continues or tells of."""
+    period: str = ""
     digest: UUID | None = None
     direction: str | None = None
     item: Item | None = None
@@ -89,6 +112,7 @@ class Judged:
     revision: int = 1
     position: int = 0
     """Among the rows of its package: catalogues keep the order in which a unit lists its items."""
+    overdue: bool = False
     correction: bool = False
     """It answers a return, for which the procedure sets a date of its own: it cannot be late for the round."""
     root: str = "#/data/values"
@@ -101,93 +125,14 @@ class Judged:
     def hard(self) -> bool:
         return self.blocked or any(f.severity == "hard" for f in self.findings)
 
+    @property
+    def late(self) -> bool:
+        return self.overdue and not self.correction
 
-def fault(rule: str, code: str, detail: str, pointer: str, clause: str = CLAUSE) -> Finding:
-    return Finding(rule=rule, code=code, severity="hard", clause=clause, detail=detail, pointer=pointer)
-
-
-def number_of(form: str, case: UUID) -> str:
-    """The number that people read out: `F3-7K3M9QXA`. It follows from the case, so that it survives every
-    replay; 40 bits, and the database refuses the one clash in a trillion pairs."""
-    bits = int.from_bytes(case.bytes[:5], "big")
-    return form + "-" + "".join(_NUMBER[bits >> shift & 31] for shift in range(35, -1, -5))
-
-
-def admit(
-    notice: CompiledNotice | None, directory: Directory, filer: Filer, recommender: str | None, token: str
-) -> tuple[Agency | None, list[Finding]]:
-    """Whether this publisher may file as this unit (R-GEN-011): the token of the subject is proven, what
-    the event says of itself is only compared with it."""
-    found: list[Finding] = []
-    if notice is None:
-        return None, [fault("notice", "notice.unknown", "没有这个通知", "#/data/notice")]
-    if notice.notice.status != "in_force":
-        found.append(fault("notice", "notice.closed", "该通知不在征集期内", "#/data/notice"))
-    agency = directory.find(token)
-    if filer.code != token:
-        found.append(
-            fault(
-                "R-GEN-011",
-                "identity.code",
-                f"只能以发布者 {token} 的名义报送",
-                "#/data/filer/code",
-                "R-GEN-011",
-            )
-        )
-    elif agency is None:
-        if filer.kind != "K6" or token != _own_code(filer.name):
-            found.append(
-                fault(
-                    "R-GEN-011",
-                    "identity.unknown",
-                    "名录中没有这个单位；服务机构自荐请用由机构名称得出的代码",
-                    "#/data/filer/code",
-                    "R-GEN-011",
-                )
-            )
-    else:
-        if filer.kind != agency.kind:
-            found.append(
-                fault(
-                    "R-GEN-011", "identity.kind", f"名录中该单位的类别是 {agency.kind}", "#/data/filer/kind"
-                )
-            )
-        if normal(filer.name) not in {normal(n) for n in agency.names()}:
-            found.append(
-                fault("R-GEN-011", "identity.name", "单位名称与名录不一致", "#/data/filer/name", "R-GEN-011")
-            )
-    if recommender is not None:
-        by = directory.find(recommender)
-        if by is None or by.kind not in ("K1", "K2", "K5"):
-            found.append(
-                fault(
-                    "ST-COL-2",
-                    "recommender",
-                    "推荐单位应为有关部门、区主管部门或行业协会（名录代码）",
-                    "#/data/recommender",
-                    notice.notice.clause_name,
-                )
-            )
-    return agency, found
-
-
-def _own_code(name: str) -> str | None:
-    try:
-        return unlisted(name).code
-    except UnknownAgency:
-        return None
-
-
-def district_of(agency: Agency | None, recommender: Agency | None, city: str) -> str:
-    for one in (recommender, agency):
-        if one is not None and one.district:
-            return one.district
-    return city
-
-
-def case_of(notice: str, form: str, unit: str, title: str) -> UUID:
-    """The same item of the same unit in the same round is the same case (R-COL-040)."""
-    return uuid5(YIQI, f"case/{notice}/{form}/{unit}/{same(title)}")
+    @property
+    def number(self) -> str:
+        assert self.case
+        return number_of(self.base, self.case)
 
 
 def judge(
@@ -199,8 +144,10 @@ def judge(
     item_kind: ItemKind | None = None,
     case: UUID | None = None,
     root: str = "#/data/values",
+    given: bool = False,
 ) -> Judged:
-    """What the row says of itself: its values, its direction, whether its form fits (R-COL-002, 017)."""
+    """What the row says of itself: its values, its direction, whether its form fits (R-COL-002, 017). One that is
+    `given` by the notice is filed by nobody."""
     compiled = filing.notice
     judge_ = compiled.forms.get(form)
     notice = compiled.notice
@@ -209,10 +156,10 @@ def judge(
         finding = fault(
             "R-COL-017", "form.unknown", f"该通知没有表 {form}；现有 {known}", "#/data/form", "征集通知·三"
         )
-        return Judged(form, Row(None, ()), [finding], root=root)
+        return Judged(form, Row(None, ()), in_words_of(notice, [finding]), form, root=root)
     row = judge_.judge(raw, root)
     findings = list(row.findings)
-    if not notice.may_file(form, filing.filer.kind):
+    if not given and not notice.may_file(form, filing.filer.kind):
         findings.append(
             fault(
                 "R-COL-017",
@@ -248,10 +195,23 @@ def judge(
                     "征集通知·三",
                 )
             )
-    judged = Judged(form, row, findings, direction=chosen, root=root)
+    judged = Judged(
+        form,
+        row,
+        in_words_of(notice, findings),
+        base_of(notice, form),
+        direction=chosen,
+        root=root,
+        named=case,
+    )
     if row.stored is not None:
         kind = item_kind or row.item_kind
-        judged.case = case or case_of(notice.id, form, filing.unit, row.title)
+        judged.period = period_of(judge_.form, row.stored)
+        judged.overdue = filing.late and _of_the_round(judge_.form)
+        own = case_of(
+            notice.id, judged.base, filing.identity, " ".join(filter(None, (row.title, judged.period)))
+        )
+        judged.case = own if judge_.form.report else case or own
         # The stored values are in the order of the form, so the same content always has the same digest.
         content = to_json([row.stored, chosen, kind])
         judged.digest = UUID(bytes=hashlib.blake2b(content, digest_size=16).digest())
@@ -265,11 +225,66 @@ def judge(
             filing.filer.code,
             filing.filer.name,
             bool(filing.filer.miit_registered),
-            filing.late,
+            judged.overdue,
             filing.by.kind if filing.by else None,
             filing.by.name if filing.by else None,
+            filing.district,
+            filing.district_name,
+            filing.materials,
         )
     return judged
+
+
+def _of_the_round(form: Form) -> bool:
+    """Whether the date until which items are filed is about this form. What is reported of a title, or asked for
+    later in a procedure, has terms of its own."""
+    return form.item_kind != "report" and form.report is None and form.continues is None
+
+
+def materials_of(notice: Notice, files: Iterable[FileRef], *, named: bool = False) -> tuple[str, ...]:
+    """Which papers of the notice these files are: what each says of itself (one volume may be all of them), or where
+    that is allowed, its name."""
+    files = tuple(files)
+    found = {ref.material for ref in files}
+    if ALL in found:
+        return tuple(m.key for m in notice.materials)
+    if named:
+        names = [_spelt(ref.name) for ref in files if ref.role == "scan" and ref.material is None]
+        found |= {m.key for m in notice.materials if any(_has(n, _spelt(w)) for w in m.named for n in names)}
+    return tuple(m.key for m in notice.materials if m.key in found)
+
+
+def _spelt(name: str) -> str:
+    """A file name in the spelling in which it compares: signs and blanks count between two digits only."""
+    text = re.sub(r"(?<=\d)[至到](?=\d)", "-", narrow(name).casefold())
+    return re.sub(r"[\W_]+", lambda sign: "-" * bool(re.search(r"\d[\W_]+\d", _around(sign))), text)
+
+
+def _around(sign: re.Match[str]) -> str:
+    return sign.string[max(0, sign.start() - 1) : sign.end() + 1]
+
+
+def _has(name: str, word: str) -> bool:
+    """A year is one only where no digit or date goes on: 财务报表20190520 is none of 2019."""
+    before, after = r"(?<!\d)" * word[:1].isdigit(), r"(?!-?\d)" * word[-1:].isdigit()
+    return re.search(before + re.escape(word) + after, name) is not None
+
+
+def unknown_materials(notice: Notice, files: Sequence[FileRef]) -> list[Finding]:
+    known = {m.key: m.name for m in notice.materials}
+    listed = "、".join(f"{key}（{name}）" for key, name in known.items())
+    listed = f"{listed}、{ALL}（全部合订为一份）" if listed else "（本通知没有列出材料）"
+    return [
+        fault(
+            "material",
+            "material.unknown",
+            f"没有这种材料；可用：{listed}",
+            f"#/data/files/{i}/material",
+            notice.clause_name,
+        )
+        for i, ref in enumerate(files)
+        if ref.material is not None and ref.material not in {*known, ALL}
+    ]
 
 
 def rows_of(filing: Filing, sheet: Sheet, first: int = 0) -> list[Judged]:
@@ -299,7 +314,7 @@ def examine(filing: Filing, judged: Judged, facts: Facts) -> None:
     book = filing.notice.rules
     judged.known = book.known(judged.item, facts)
     judged.findings += book.findings(judged.form, judged.known, filing.on, tallied=False, root=judged.root)
-    if filing.late and not judged.correction:
+    if judged.late:
         deadline = filing.deadline
         assert deadline
         assert deadline.rule
@@ -309,11 +324,21 @@ def examine(filing: Filing, judged: Judged, facts: Facts) -> None:
                 code="late",
                 severity=deadline.late,
                 clause=deadline.clause,
-                detail=f"报送时间已过截止日{chinese_date(deadline.on)}，是否受理由市级主管部门决定",
+                detail=_too_late(deadline),
                 pointer="#",
             )
         )
     judged.tallies = book.tallies(judged.form, judged.known)
+
+
+def _too_late(deadline: Deadline) -> str:
+    """With the hour where one is printed, as `2019年6月18日17时`."""
+    last = f"截止日{chinese_date(deadline.on)}"
+    if at := deadline.at:
+        minutes = f"{at.minute}分" if at.minute else ""
+        last = f"截止时间{chinese_date(deadline.on)}{at.hour}时{minutes}"
+    then = "逾期不予受理" if deadline.late == "hard" else "是否受理由主管部门决定"
+    return f"报送时间已过{last}，{then}"
 
 
 def count(filing: Filing, judged: Judged, tallies: Mapping[str, int]) -> None:
@@ -387,7 +412,9 @@ class Checked:
 
 def offline(filing: Filing, sheets: Sequence[Sheet]) -> list[Checked]:
     """Judge workbooks without a server: nothing is remembered from elsewhere, so quotas and duplicates are
-    those of these sheets, and earlier catalogues are not asked."""
+    those of these sheets, and earlier catalogues are not asked. Which papers go with it is not known either: they
+    are taken to be there."""
+    filing = replace(filing, materials=tuple(m.key for m in filing.notice.notice.materials))
     used: Counter[tuple[str, str]] = Counter()
     filed: dict[UUID, tuple[int, UUID | None]] = {}
     checked: list[Checked] = []

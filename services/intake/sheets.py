@@ -12,6 +12,11 @@ from shared.notices.model import Notice
 MB = 1024 * 1024
 
 
+def is_word(name: str) -> bool:
+    """Is the file called a Word document? Only for the advice: what it is, its content says."""
+    return name.casefold().endswith((".doc", ".docx", ".docm", ".dot", ".dotx", ".rtf", ".wps", ".odt"))
+
+
 class Unusable(Exception):
     """The file as a whole cannot be taken; `code` is for machines and stable, `detail` for the filer."""
 

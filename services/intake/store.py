@@ -12,6 +12,8 @@ from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from services.intake.identity import number_in
+from shared.notices.values import same
 from shared.runtime.database import Again, Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="intake")
@@ -42,6 +44,10 @@ class Submission(Table, table=True):
     late: bool
     package: str | None
     received: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    recommender: str | None
+    district: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    title_key: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """The title as names compare (`values.same`)."""
 
 
 class Tally(Table, table=True):
@@ -91,16 +97,49 @@ class Package(Table, table=True):
 
 
 Index("intake_submission_unit", Submission.__table__.c.notice, Submission.__table__.c.unit)  # type: ignore[attr-defined]
+Index("intake_submission_title", Submission.__table__.c.notice, Submission.__table__.c.title_key)  # type: ignore[attr-defined]
+
+CHANGING = (
+    "form",
+    "revision",
+    "digest",
+    "title",
+    "title_key",
+    "received",
+    "late",
+    "unit",
+    "recommender",
+    "district",
+)
+"""What a later filing of an item may change."""
 
 
 async def submissions(conn: Connection, cases: Iterable[UUID]) -> dict[UUID, Any]:
     """The known items among `cases`."""
     rows = await conn.read(
-        "select submission.case, number, filer, revision, digest, state, tallies from intake.submission "
-        "where submission.case = any(:cases)",
+        "select submission.case, number, notice, form, filer, unit, recommender, district, revision, "
+        "digest, state, tallies from intake.submission where submission.case = any(:cases)",
         {"cases": list(cases)},
     )
     return {row.case: row for row in rows}
+
+
+async def spoken_of(conn: Connection, notices: Iterable[str], named: Iterable[UUID | str]) -> Sequence[Any]:
+    """The items of these notices that somebody means: by their id, or by a text that is a number or a title."""
+    named = list(named)
+    texts = [one for one in named if isinstance(one, str)]
+    rows = await conn.read(
+        "select submission.case, number, notice, form, filer, unit, recommender, district, title_key "
+        "from intake.submission where notice = any(:notices) "
+        "and (submission.case = any(:cases) or number = any(:numbers) or title_key = any(:titles))",
+        {
+            "notices": list(notices),
+            "cases": [one for one in named if isinstance(one, UUID)],
+            "numbers": [number for text in texts if (number := number_in(text))],
+            "titles": [same(text) for text in texts],
+        },
+    )
+    return rows.all()
 
 
 async def published(conn: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
@@ -123,22 +162,28 @@ async def accept(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     new: dict[UUID, Mapping[str, Any]] = {}
     for row in rows:
+        row = {**row, "title_key": same(row["title"])}
         first = new.get(row["case"])
         if row["revision"] == 1:
             new[row["case"]] = row
-        elif first:
-            again = {k: row[k] for k in ("revision", "digest", "title", "received")}
-            new[row["case"]] = {**first, **again, "late": first["late"] or row["late"]}
-        else:
-            changed = await conn.execute(
-                "update intake.submission set revision = :revision, digest = :digest, state = 'open', "
-                "title = :title, received = cast(cast(:received as text) as timestamptz), late = late or :late "
-                'where "case" = :case and revision = :revision - 1',
-                {k: row[k] for k in ("revision", "digest", "title", "received", "late", "case")},
-            )
-            if changed.rowcount != 1:
-                raise Again("the same item was filed again at once")
+            continue
+        changes = {key: row[key] for key in CHANGING if key in row}
+        if first:
+            new[row["case"]] = {**first, **changes, "late": first["late"] or row["late"]}
+            continue
+        sets = ", ".join(f"{key} = {_SETS.get(key, ':' + key)}" for key in changes)
+        # What was published stays so: a later form of the procedure does not make it a new item.
+        changed = await conn.execute(
+            f"update intake.submission set {sets}, state = case state when 'returned' then 'open' else state end "
+            'where "case" = :case and revision = :revision - 1',
+            {**changes, "case": row["case"]},
+        )
+        if changed.rowcount != 1:
+            raise Again("the same item was filed again at once")
     put_later(conn, "intake.submission", list(new.values()), all_new=True)
+
+
+_SETS = {"received": "cast(cast(:received as text) as timestamptz)", "late": "late or :late"}
 
 
 async def tally(

@@ -12,8 +12,10 @@ from typing import Any
 from openpyxl.utils import get_column_letter as letter
 
 from services.intake import areas, documents
-from services.intake.attachments import is_document, refuse_unsafe
-from services.intake.cards import read_cards
+from services.intake.attachments import is_document, refuse_unsafe, visible
+from services.intake.card_finding import read_cards
+from services.intake.card_tables import tell
+from services.intake.labels import NOTE, NUMBERING, SERIAL
 from services.intake.pages import Page, pages_of, text_of
 from services.intake.sheets import Compiled, RawRow, Sheet, Unusable
 from shared.contracts.types import Finding, Severity
@@ -24,15 +26,12 @@ from shared.notices.model import NUMERALS, Form
 HEADER_WITHIN = 30
 SAME_FORM, LIKE_FORM = 0.6, 0.34
 """Share of a form's columns that makes a row its header, and the share from which it was probably meant."""
-TEXT = "文档"
-"""What stands for the name of the sheet in a document."""
 RESULT = "校验结果"
 """Header of the column that `marking.py` adds: none of the filer's."""
 
 
 # --- which form, and which column is which --------------------------------------------------------------
 
-_SERIAL = {"序号", "编号", "序", "no", "no."}
 _ANNEX = re.compile(r"附件\s*(\d+(?:\s*[-—–－]\s*\d+)?)")
 
 
@@ -96,10 +95,8 @@ def _norm(value: Any) -> str:
 
 # --- reading ----------------------------------------------------------------------------------------------
 
-_NUMBERING = re.compile(r"[\d.、()（）①-⑳一二三四五六七八九十]*")
 _EXAMPLE = re.compile(r"\s*[（(【]?(?:填写|填报)?(?:示例|样例|举例|例)(?:[\d一二三四五]*\s*[)）】:：]|$)")
 _TOTAL = re.compile(r"[合总小共]\s*计\s*(?:[\d:：（(].*)?")
-_NOTE = re.compile(r"\s*[*＊※]?\s*(?:备注|注|附注|(?:填表|填报|填写)?说明)\s*\d*\s*[:：]")
 _SIGNED = re.compile(
     r"\s*(?:填[报表]|申报|推荐|报送|制表|审核|单位|联系|经办|负责|日期|时间|盖章)\S{0,10}\s*[:：]"
 )
@@ -109,7 +106,7 @@ def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
     """The filled rows of every annex in the workbook, and what is wrong with its sheets as such."""
     refuse_unsafe(data, name)
     if is_document(data):
-        return _document(data, compiled)
+        return _document(data, visible(name), compiled)
     known = [(form, _spellings(form)) for form in compiled.notice.forms if form.columns]
     sheets: list[Sheet] = []
     strangers: list[Sheet] = []
@@ -117,17 +114,16 @@ def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
         if not any(cell != "" for row in page.cells for cell in row):
             continue
         header = _best(page, known)
+        # A row of a card may look like the header of a short list, but never like all of it.
+        cards = _cards(page, compiled) if not header or header.share < 1 else []
         if page.hidden:
-            if header and header.share >= SAME_FORM:
+            if (header and header.share >= SAME_FORM) or any(sheet.form for sheet in cards):
                 say = f"隐藏的工作表“{page.name}”没有读取；如需报送请取消隐藏"
                 strangers.append(_stranger(page, "workbook.hidden", "info", say, compiled))
             continue
-        # A row of a card may look like the header of a short list, but never like all of it.
-        cards = (
-            read_cards([areas.of_page(page)], page.name, compiled) if not header or header.share < 1 else []
-        )
         if any(sheet.form for sheet in cards):
-            sheets += cards
+            sheets += [sheet for sheet in cards if sheet.form]
+            strangers += [sheet for sheet in cards if not sheet.form]
         elif header and header.share >= SAME_FORM:
             sheets.append(_Table(page, header, compiled).read())
         elif cards and (not header or header.share < LIKE_FORM):
@@ -135,20 +131,40 @@ def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
         else:
             strangers.append(_unmatched(page, header, compiled))
     if not sheets:
-        visible = [s for s in strangers if s.findings[0].code != "workbook.hidden"]
-        return visible[:1] or [_empty(compiled)]
+        shown = [s for s in strangers if s.findings[0].code != "workbook.hidden"]
+        return shown[:1] or [_empty(compiled)]
     if any(sheet.rows for sheet in sheets):
         for sheet in sheets:
             if not sheet.rows:  # a workbook of all annexes, of which only some are used
-                sheet.findings = [f.model_copy(update={"severity": "info"}) for f in sheet.findings[-1:]]
+                unread = [f for f in sheet.findings if f.code == "card.unread"]
+                sheet.findings = [
+                    *unread,
+                    *(f.model_copy(update={"severity": "info"}) for f in sheet.findings[-1:]),
+                ]
         for sheet in strangers:
             sheet.findings = [_milder(f) for f in sheet.findings]
     return sheets + strangers
 
 
-def _document(data: bytes, compiled: Compiled) -> list[Sheet]:
+def _cards(page: Page, compiled: Compiled) -> list[Sheet]:
+    """The cards of a worksheet, so far as they are read."""
+    sheets = read_cards([areas.of_page(page)], page.name, compiled)
+    further = page.cells[areas.MOST_ROWS :]
+    if any(sheet.form for sheet in sheets) and any(cell != "" for row in further for cell in row):
+        say = f"第{areas.MOST_ROWS}行以后的内容没有读取，请分成几个文件报送"
+        cell = f"A{areas.MOST_ROWS + 1}"
+        sheets[0].findings.insert(
+            0,
+            tell(
+                compiled.notice.by_form[sheets[0].form or ""], page.name, "card.rows", "hard", say, cell=cell
+            ),
+        )
+    return sheets
+
+
+def _document(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
     """Only cards are taken as Word documents: a list of many rows is a matter for a table."""
-    if sheets := read_cards(documents.areas_of(data), TEXT, compiled):
+    if sheets := read_cards(documents.areas_of(data), name, compiled):
         return sheets
     cards = "、".join(
         f"{f.annex}《{compiled.notice.form_title(f)}》" for f in compiled.notice.forms if f.card
@@ -265,7 +281,7 @@ class _Table:
         ignored = set()
         for at, cell in enumerate(cells):
             title = re.sub(r"\s+", "", text_of(cell)) or f"{letter(at + 1)}列"
-            if _norm(cell) in _SERIAL or title == RESULT:
+            if _norm(cell) in SERIAL or title == RESULT:
                 ignored.add(at)
             elif at not in taken:
                 extra[at] = f"{title}（{letter(at + 1)}列）" if title in extra.values() else title
@@ -388,12 +404,12 @@ class _Table:
     def _is_apart(self, row: int, filled: list[int], own: dict[str, str]) -> bool:
         """Rows of the table that are no entries: repeated headers, notes, examples, totals, signatures."""
         lead = self._text(row, filled[0])
-        serial = filled[0] in self.ignored and _NUMBERING.fullmatch(lead)
+        serial = filled[0] in self.ignored and NUMBERING.fullmatch(lead)
         if serial and len(filled) > 1:
             lead = self._text(row, filled[1])
         if self.line_pattern.match(lead) and self._take_lines(row):
             return True
-        if _EXAMPLE.match(lead) or _TOTAL.fullmatch(lead) or _NOTE.match(lead) or _norm(lead) in self.labels:
+        if _EXAMPLE.match(lead) or _TOTAL.fullmatch(lead) or NOTE.match(lead) or _norm(lead) in self.labels:
             return True
         if any(_EXAMPLE.match(own[key]) for key in self.naming if own[key]):
             return True

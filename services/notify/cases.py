@@ -1,27 +1,48 @@
 """What a letter about a case says: which letter an event owes, to whom, and the values that it is written from.
 
-Under which key a letter is owed is in `owed.py`, its wording in `letters/`.
+Under which key a letter is owed is in `owed.py`, its wording in `letters/`; what letters of any kind are made of
+is in `quotes.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
 
+from services.notify.quotes import (
+    Params,
+    address_of,
+    clause,
+    clauses,
+    common,
+    due_on,
+    duties_from,
+    filing_basis,
+    form_name,
+    of_duty,
+    of_stage,
+    party,
+)
 from shared.contracts.case import CaseChanged, CaseOpened
 from shared.contracts.types import Party
 from shared.notices.calendar import SHANGHAI
 from shared.notices.directory import Directory
-from shared.notices.model import Deadline, Form, Notice
+from shared.notices.model import Form, Notice
 from shared.notices.procedure import actor_name, who_acts
-from shared.notices.stages import CLOCK, Duty, Outcome, Stage
-
-Params = dict[str, Any]
-"""JSON types only: the ledger keeps them until the letter is written."""
+from shared.notices.stages import CLOCK, Outcome, Stage
 
 REPORTS = {"report": "in_time", "report_late": "late", "report_unowed": "unowed"}
 TOLD = {*REPORTS, "missed", "raise", "fact", "score", "recount", "amend"}
 """Outcomes that review tells by itself; the stage stays what it was, and no procedure may name them."""
+
+OF_A_TITLE = {
+    "duty_missed",
+    "report_received",
+    "hearing",
+    "revocation_proposed",
+    "revoked",
+    "kept",
+    "renewed",
+}
+"""Letters about a title that stands, or stood: somebody in its district must act on them."""
 
 CHANGES_SHOWN = 12
 HIDDEN = "（已修改）"
@@ -41,11 +62,33 @@ def told(notice: Notice, change: CaseChanged, directory: Directory, at: datetime
 
     `at` is when it happened, as far as the caller knows.
     """
+    found = [_to_the_district(one, notice, change, directory) for one in _told(notice, change, directory, at)]
+    asked = common(notice, directory)["ask"]
+    # Nobody is told to ask itself what it does not know.
+    return [
+        replace(one, params={**one.params, "ask": asked}) if one.params["ask"] == one.party.name else one
+        for one in found
+    ]
+
+
+def _to_the_district(one: Told, notice: Notice, change: CaseChanged, directory: Directory) -> Told:
+    """What the notice itself brought in, the issuer filed in name only: the department of the district keeps it,
+    reports on it, and could not know what the issuer is told."""
+    department = directory.find(change.district)
+    given = change.filer.code == notice.issuer and department is not None
+    if not given or one.letter not in OF_A_TITLE or one.party.code != notice.issuer:
+        return one
+    # A statement in the system is the filer's own to make.
+    params = {**one.params, "whose": "通知列入的本区项目", "opinion": ""}
+    return Told(one.letter, party(change.district, directory), params)
+
+
+def _told(notice: Notice, change: CaseChanged, directory: Directory, at: datetime | None) -> list[Told]:
     stage = notice.procedure.by_id[change.stage]
     if change.outcome in REPORTS:
         return [_report(notice, change, directory)]
     if change.outcome == "missed":
-        return _missed(notice, change, directory)
+        return _missed(notice, change, directory, stage)
     if change.outcome == "raise":
         return _raised(notice, change, directory, stage, at)
     if change.outcome in ("fact", "score"):
@@ -66,10 +109,10 @@ def _wanted(notice: Notice, change: CaseChanged, directory: Directory, stage: St
     code = _played(notice, change).get(stage.actor)
     if stage.ends or stage.actor in ("filer", "city") or code is None or code == notice.issuer:
         return []
-    mine = [o for o in stage.outcomes.values() if who_acts(stage, o) == stage.actor and not o.by_filing]
+    mine = {k: o for k, o in stage.outcomes.items() if who_acts(stage, o) == stage.actor and not o.by_filing}
     if stage.actor == "recommender":
         letter = "recommend_wanted"
-    elif any("ground" not in o.needs for o in mine):
+    elif any("ground" not in o.needs for o in mine.values()):
         letter = "action_wanted"
     else:
         # A title that stands, and could only be challenged: nobody waits for anything.
@@ -79,7 +122,8 @@ def _wanted(notice: Notice, change: CaseChanged, directory: Directory, stage: St
     params = {
         **case_params(notice, change, directory, basis, stage),
         "role": actor_name(notice, stage.actor),
-        "options": [o.name for o in mine],
+        # With the key, which is what a decision is published by.
+        "options": [f"{o.name}（{key}）" for key, o in mine.items()],
         # What was decided before, and why, was told to the filer; who acts now judges afresh.
         "reason": "",
         "fixes": [],
@@ -98,7 +142,7 @@ def _report(notice: Notice, change: CaseChanged, directory: Directory) -> Told:
     return Told("report_received", address_of(change.filer, directory), params)
 
 
-def _missed(notice: Notice, change: CaseChanged, directory: Directory) -> list[Told]:
+def _missed(notice: Notice, change: CaseChanged, directory: Directory, stage: Stage) -> list[Told]:
     duty = notice.by_duty.get(change.duty or "")
     if duty is None or change.due is None:
         # Of a duty that the notice no longer names there is nothing to quote.
@@ -118,6 +162,9 @@ def _missed(notice: Notice, change: CaseChanged, directory: Directory) -> list[T
         "ground": ground.name if ground else None,
         "misses": duty.misses,
         "derived": duty.derived,
+        # Where one miss is enough, the clock has moved the case by itself before this letter is read.
+        "moves_to": _moves_to(notice, stage) if ground and duty.misses == 1 else None,
+        "proposals": [o.name for o in _proposals(stage)],
     }
     return [Told("duty_missed", address_of(change.filer, directory), params)]
 
@@ -127,18 +174,13 @@ def _raised(
 ) -> list[Told]:
     """To whoever may propose what follows from a ground; to the issuer where nobody may at this stage."""
     played = _played(notice, change)
-    may = [
-        (played.get(who_acts(stage, o)), o.name)
-        for o in stage.outcomes.values()
-        if "ground" in o.needs and who_acts(stage, o) != CLOCK
-    ]
-    moves = next((o for o in stage.outcomes.values() if o.raised), None)
+    may = [(played.get(who_acts(stage, o)), o.name) for o in _proposals(stage)]
     params = case_params(notice, change, directory, clauses(notice, change.rules), None)
     params |= {
         "reason_name": "情况",
         "grounds": [notice.by_ground[g].name if g in notice.by_ground else g for g in change.rules],
         "since": at.astimezone(SHANGHAI).date().isoformat() if at else None,
-        "moves_to": notice.procedure.by_id[moves.to].name if moves else None,
+        "moves_to": _moves_to(notice, stage),
     }
     asked = params["ask"] != common(notice, directory)["ask"]
     agencies = dict.fromkeys(code for code, _ in may if code) or {notice.issuer: None}
@@ -150,11 +192,30 @@ def _raised(
                 **params,
                 "proposals": [name for one, name in may if one == code],
                 # The issuer would be told to ask itself: the filer is whom the facts can be asked of.
-                "ask": change.filer.name if code == notice.issuer and not asked else params["ask"],
+                "ask": _keeper(notice, change, directory)
+                if code == notice.issuer and not asked
+                else params["ask"],
             },
         )
         for code in agencies
     ]
+
+
+def _keeper(notice: Notice, change: CaseChanged, directory: Directory) -> str:
+    """Who knows the case from near: its filer; of what the notice itself brought in, the district."""
+    given = change.filer.code == notice.issuer and directory.find(change.district) is not None
+    return party(change.district, directory).name if given else change.filer.name
+
+
+def _moves_to(notice: Notice, stage: Stage) -> str | None:
+    """Where a ground takes a case by itself."""
+    moves = next((o for o in stage.outcomes.values() if o.raised), None)
+    return notice.procedure.by_id[moves.to].name if moves else None
+
+
+def _proposals(stage: Stage) -> list[Outcome]:
+    """What a person may decide on a ground."""
+    return [o for o in stage.outcomes.values() if "ground" in o.needs and who_acts(stage, o) != CLOCK]
 
 
 def occasion(notice: Notice, change: CaseChanged, stage: Stage) -> tuple[str | None, list[Params]]:
@@ -236,6 +297,7 @@ def case_params(
     found = _decision(notice, change)
     # An actor that the directory does not know has a code and no name: nobody could ask it anything.
     asked = not filed and actor != notice.issuer and directory.find(actor) is not None
+    ends = due_on(change.due, derived=derived, provisional=change.provisional) if change.due else None
     return {
         **shared,
         "case": {
@@ -245,6 +307,7 @@ def case_params(
             "form": form_name(notice, change.form),
             "filer": change.filer.name,
         },
+        "whose": "贵单位报送的项目",
         "stage": stage.name,
         "closed": stage.ends is not None,
         "title": stage.listed or (form is not None and form.item_kind == "title"),
@@ -261,16 +324,16 @@ def case_params(
         "again": not isinstance(change, CaseOpened),
         "changes": [_change(form, c.field, c.before, c.after) for c in change.changed[:CHANGES_SHOWN]],
         "changes_total": len(change.changed),
-        "due": due_on(change.due, derived=derived, provisional=change.provisional)
-        if acts and change.due and not until
-        else None,
-        "valid_until": {"date": change.due.isoformat(), "derived": derived} if until and change.due else None,
+        "due": ends if acts and not until else None,
+        "valid_until": ends if until else None,
+        # When the stage is over by itself: nobody has to do anything by then.
+        "ends": ends if stage.within and stage.within.then and not until else None,
         "opinion": _opinion(notice, stage),
         "yours": [o.name for o in stage.outcomes.values() if who_acts(stage, o) == "filer"]
         if stage.actor == "filer"
         else [],
         "after": _after(notice, stage),
-        "duties": [_duty(duty) for duty in notice.duties if change.stage in duty.stages],
+        "duties": duties_from(notice, stage),
     }
 
 
@@ -297,18 +360,6 @@ def _after(notice: Notice, stage: Stage) -> str:
     """Where the end of the term leads by itself."""
     then = stage.outcomes.get(stage.within.then) if stage.within and stage.within.then else None
     return notice.procedure.by_id[then.to].name if then else ""
-
-
-def _duty(duty: Duty) -> Params:
-    return {
-        "name": duty.name,
-        "clause": duty.clause,
-        "yearly": duty.yearly,
-        "quarterly": duty.quarterly,
-        "after": duty.after,
-        "days": duty.days,
-        "derived": duty.derived,
-    }
 
 
 def _fix(form: Form | None, field: str, detail: str) -> Params:
@@ -342,98 +393,3 @@ def _header(form: Form | None, key: str) -> str:
     if form and key in form.blocks:
         return form.blocks[key].title
     return "附件材料" if key == "files" else key
-
-
-# --- what letters of any kind are made of ------------------------------------------------------------
-
-
-def common(notice: Notice, directory: Directory) -> Params:
-    """What every letter is given; the base template counts on each of these."""
-    issuer = party(notice.issuer, directory).name
-    return {
-        "notice": notice.title,
-        "number": notice.number,
-        "issuer": issuer,
-        "unit": notice.unit or "",
-        "ask": issuer + (notice.unit or ""),
-        "case": None,
-        "reason": "",
-        "reason_name": "审核意见",
-        "clauses": [],
-        "fixes": [],
-        "changes": [],
-        "changes_total": 0,
-        "findings": [],
-        "more": 0,
-        "due": None,
-    }
-
-
-def address_of(filer: Party, directory: Directory) -> Party:
-    """The address that was filed wins; without one, that of the directory."""
-    if filer.email:
-        return filer
-    known = directory.find(filer.code)
-    return filer.model_copy(update={"email": known.email if known else None})
-
-
-def party(code: str, directory: Directory) -> Party:
-    known = directory.find(code)
-    if known is None:
-        return Party(code=code, kind="K6", name=code)
-    return Party(code=code, kind=known.kind, name=known.name, email=known.email)
-
-
-def clauses(notice: Notice, ids: Sequence[str]) -> list[Params]:
-    """Grounds and rules as the notice words them; a ground goes before the rule of the same id."""
-    found = []
-    for id_ in ids:
-        if ground := notice.by_ground.get(id_):
-            found.append(clause(ground.clause, id_, ground.name))
-        elif rule := notice.by_rule.get(id_):
-            found.append(clause(rule.clause, id_, rule.text, rule.derived))
-        else:
-            found.append(clause("", id_))
-    return found
-
-
-def clause(where: str, id_: str = "", text: str = "", derived: bool = False) -> Params:
-    return {"clause": where, "id": id_, "text": text, "derived": derived}
-
-
-def of_stage(stage: Stage) -> Params:
-    return clause(stage.clause, stage.ref or "", stage.name, stage.derived)
-
-
-def of_duty(duty: Duty) -> Params:
-    return clause(duty.clause, duty.id, duty.name, duty.derived)
-
-
-def filing_basis(notice: Notice, filer: Party, district: str) -> list[Params]:
-    deadline = notice.filing_deadline(filer.kind, district)
-    return [clause(deadline.clause, deadline.id, deadline.name, deadline.derived)] if deadline else []
-
-
-def filing_due(notice: Notice, filer: Party, district: str) -> Params | None:
-    deadline = notice.filing_deadline(filer.kind, district)
-    return due_of(deadline) if deadline else None
-
-
-def due_of(deadline: Deadline) -> Params:
-    known = due_on(deadline.until or deadline.on, derived=deadline.derived, provisional=False)
-    return {**known, "from": deadline.on.isoformat() if deadline.until else None}
-
-
-def due_on(day: date, *, derived: bool, provisional: bool) -> Params:
-    return {
-        "date": day.isoformat(),
-        "from": None,
-        "derived": derived,
-        "provisional": provisional,
-        "rest_day": False,
-    }
-
-
-def form_name(notice: Notice, id_: str) -> str:
-    form = notice.by_form.get(id_)
-    return f"{form.annex} {notice.form_title(form)}" if form else id_

@@ -40,6 +40,7 @@ INVISIBLE = re.compile(
 )
 
 DERIVED = "（系统默认，非通知规定）"
+PROVISIONAL = "（暂定，以当年放假安排公布后的日期为准）"
 SEVERITY: dict[Severity, str] = {"hard": "须改正", "soft": "请核对", "info": "说明"}
 PARTS = ("subject.txt", "body.txt", "body.html")
 TYPES = {
@@ -82,12 +83,21 @@ def day(iso: str | date, weekday: bool = True) -> str:
 def due(params: Mapping[str, Any]) -> str:
     """A date to keep, with what is uncertain about it and what is ours."""
     last = day(params["date"])
+    if params["at"]:
+        # A printed hour is part of the date: 2019年6月18日17时（星期二）.
+        last = last.replace("（", f"{hour(params['at'])}（")
     text = f"{day(params['from'])}至{last}" if params["from"] else f"{last}截止"
     if params["rest_day"]:
         text += "，当日为休息日，日期不顺延"
     if params["provisional"]:
-        text += "（暂定，以当年放假安排公布后的日期为准）"
+        text += PROVISIONAL
     return text + (DERIVED if params["derived"] else "")
+
+
+def hour(text: str) -> str:
+    """`17:00` as 17时, `12:30` as 12时30分."""
+    hours, minutes = map(int, text.split(":"))
+    return f"{hours}时" + (f"{minutes}分" if minutes else "")
 
 
 def countdown(left: int) -> str:
@@ -97,8 +107,9 @@ def countdown(left: int) -> str:
 
 
 def until(params: Mapping[str, Any]) -> str:
-    """The last day of a title: nothing has to be done on it, so no weekday."""
-    return day(params["date"], weekday=False) + (DERIVED if params["derived"] else "")
+    """The last day of a title or of a public notice: nothing has to be done on it, so no weekday."""
+    text = day(params["date"], weekday=False) + (PROVISIONAL if params["provisional"] else "")
+    return text + (DERIVED if params["derived"] else "")
 
 
 def period(text: str) -> str:
@@ -111,15 +122,27 @@ def period(text: str) -> str:
 
 
 def when(duty: Mapping[str, Any]) -> str:
-    """By when a duty is owed, again and again."""
+    """By when a duty is owed, again and again; `since` is what has to be done before it begins."""
+    since = duty["since"]
     if duty["yearly"]:
         month, last = map(int, duty["yearly"].split("-"))
         text = "每年2月底前" if (month, last) == (2, 29) else f"每年{month}月{last}日前"
     elif duty["quarterly"]:
         text = "每季度末前"
     else:
-        text = f"{'发生变更' if duty['after'] == 'change' else '列入名单'}之日起{duty['days']}日内"
+        entered = "发生变更" if duty["after"] == "change" else since or "列入名单"
+        text = f"{entered}之日起{duty['days']}日内"
+    if since and duty["after"] != "entry":
+        text = f"{since}之后，{text}"
     return text + (DERIVED if duty["derived"] else "")
+
+
+def numbers(sheet: Mapping[str, Any]) -> str:
+    """The numbers that people read out; of a long sheet the first, and how many there are."""
+    first: list[str] = sheet["numbers"]
+    # Reports for several quarters may tell of one case.
+    shown = "、".join(dict.fromkeys(first))
+    return shown + (f"等{sheet['accepted']}项" if sheet["accepted"] > len(first) else "")
 
 
 def changed(params: Mapping[str, Any]) -> str:
@@ -141,7 +164,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         auto_reload=False,
     )
     env.filters |= {"day": day, "due": due, "countdown": countdown, "severity": SEVERITY.__getitem__}
-    env.filters |= {"until": until, "period": period, "when": when, "changed": changed}
+    env.filters |= {"until": until, "period": period, "when": when, "changed": changed, "numbers": numbers}
     env.globals["DERIVED"] = DERIVED
     return env
 

@@ -10,16 +10,19 @@ from datetime import datetime
 from uuid import UUID
 
 from services.notify import cases
-from services.notify.cases import (
+from services.notify.quotes import (
     Params,
     address_of,
-    clause,
-    clauses,
+    basis_of,
     common,
+    deadline_basis,
     due_of,
+    duty_params,
+    filed_elsewhere,
     filing_basis,
     filing_due,
     form_name,
+    owed_by,
 )
 from services.notify.reminders import Rung
 from shared.contracts.case import CaseChanged
@@ -82,6 +85,7 @@ def letters_of_case(
 
 def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directory) -> list[Owed]:
     refiled = judged.outcome != "accepted"
+    elsewhere = filed_elsewhere(notice, [sheet.form for sheet in judged.sheets if sheet.form])
     params = {
         **common(notice, directory),
         **_findings(judged.findings),
@@ -90,9 +94,12 @@ def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directo
         "sheets": [_sheet(notice, sheet) for sheet in judged.sheets],
         "rows": sum(sheet.rows for sheet in judged.sheets),
         "accepted": sum(sheet.accepted for sheet in judged.sheets),
-        "late": judged.late,
-        "due": filing_due(notice, judged.filer, judged.district) if refiled else None,
-        "clauses": filing_basis(notice, judged.filer, judged.district),
+        "late": judged.late and not elsewhere,
+        "due": filing_due(notice, judged.filer, judged.district) if refiled and not elsewhere else None,
+        "clauses": basis_of(notice, elsewhere)
+        if elsewhere
+        else filing_basis(notice, judged.filer, judged.district),
+        "duties": [duty_params(duty) for duty in owed_by(notice, elsewhere)] if refiled else [],
     }
     key = f"package/{judged.package}/judged/{judged.filer.code}"
     return [_to(key, "judged", address_of(judged.filer, directory), params, attachments=_marked(judged))]
@@ -102,12 +109,15 @@ def letters_of_refusal(
     notice: Notice, refused: SubmissionRefused, directory: Directory, *, event: str
 ) -> list[Owed]:
     """`event` is the id of the event that told it: a refused row has no id of its own."""
+    elsewhere = filed_elsewhere(notice, [refused.form])
     params = {
         **common(notice, directory),
         **_findings(refused.findings),
         "title": refused.title,
         "form": form_name(notice, refused.form),
-        "due": filing_due(notice, refused.filer, refused.district),
+        "due": None if elsewhere else filing_due(notice, refused.filer, refused.district),
+        "clauses": basis_of(notice, elsewhere),
+        "duties": [duty_params(duty) for duty in owed_by(notice, elsewhere)],
     }
     key = f"submission/{event}/refused/{refused.filer.code}"
     return [_to(key, "refused", address_of(refused.filer, directory), params)]
@@ -116,7 +126,6 @@ def letters_of_refusal(
 def letter_of_deadline(
     notice: Notice, deadline: Deadline, rung: Rung, agency: Agency, directory: Directory, calendar: Calendar
 ) -> Owed:
-    rules = [r for r in notice.rules if r.clause == deadline.clause and r.severity != "info"]
     params = {
         **common(notice, directory),
         "name": deadline.name,
@@ -124,7 +133,7 @@ def letter_of_deadline(
             **due_of(deadline),
             "rest_day": deadline.until is None and not calendar.is_working_day(deadline.on),
         },
-        "clauses": clauses(notice, [r.id for r in rules]) or [clause(deadline.clause)],
+        "clauses": deadline_basis(notice, deadline),
     }
     key = f"deadline/{notice.id}/{deadline.id}/{rung.key}/{agency.code}"
     party = Party(code=agency.code, kind=agency.kind, name=agency.name, email=agency.email)
@@ -207,6 +216,7 @@ def _sheet(notice: Notice, sheet: JudgedSheet) -> Params:
         "name": form.annex if form else sheet.sheet or "未能识别的表",
         "rows": sheet.rows,
         "accepted": sheet.accepted,
+        "numbers": list(sheet.numbers),
     }
 
 

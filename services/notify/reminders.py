@@ -9,7 +9,8 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from shared.notices.calendar import Calendar
-from shared.notices.model import Deadline, Ladder
+from shared.notices.directory import Agency
+from shared.notices.model import Deadline, Ladder, Notice
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 ONE_DAY = timedelta(days=1)
@@ -35,6 +36,16 @@ class Rung:
     missed: bool
     provisional: bool
     until: datetime
+
+
+def concerns(notice: Notice, deadline: Deadline, agency: Agency) -> bool:
+    """Whether it is this agency's date: one of another district is not, nor the general one where its own district
+    has set another until which it files."""
+    if deadline.district not in (None, agency.district):
+        return False
+    if not deadline.filing or agency.kind not in deadline.kinds:
+        return True
+    return notice.filing_deadline(agency.kind, agency.district or notice.issuer) is deadline
 
 
 def rungs(deadline: Deadline, calendar: Calendar) -> list[Rung]:

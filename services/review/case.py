@@ -6,7 +6,7 @@ What brings a step about is not here: `decide.py`, `duties.py` and `panel.py`; n
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -22,14 +22,15 @@ Said = Literal["opened", "advanced", "returned", "closed", "published"]
 @dataclass(frozen=True)
 class Owed:
     """One duty of a case for one period. `began` is the day that its term is counted from, `wakes` the moment at
-    which it is overdue, none once it is settled; `late` is what came after it had been missed."""
+    which it is overdue, none once it is settled; `late` is what came after it had been missed, `raised` a miss that
+    has been held against the case and counts no more."""
 
     duty: str
     period: str
     began: date
     due: date
     provisional: bool = False
-    state: Literal["owed", "done", "missed", "late"] = "owed"
+    state: Literal["owed", "done", "missed", "late", "raised"] = "owed"
     wakes: datetime | None = None
 
 
@@ -37,8 +38,9 @@ class Owed:
 class Case:
     """A case as it stands. `version` grows with every step; events carry it, so order does not matter.
 
-    `entered` is when its stage began, `due` the last day of that stage where it has one, and `wakes` the moment
-    at which the clock then acts by itself. `paused` is the day that a stage which the case will return to had.
+    `entered` is when its stage began; where that has a term, `began` is the day from which the term is counted, `due`
+    its last day and `wakes` the moment at which the clock then acts by itself. `paused` is the `began` of a stage
+    that the case will return to: of a term the beginning is kept, as a calendar that arrives may move its end.
     `scores` are the sheets of the panel by expert, points by criterion; `score` is what the panel concluded.
     """
 
@@ -62,6 +64,7 @@ class Case:
     package: str | None
     filed: datetime
     entered: datetime
+    began: date | None = None
     due: date | None = None
     provisional: bool = False
     wakes: datetime | None = None
@@ -77,8 +80,10 @@ class Case:
 class Step:
     """One line of a case's history, and the case after it.
 
-    `data` is what the step rests on beyond the rest of the line, in JSON types: what a filing replaced, the points
-    of an expert, the judgements of a decision. With it the history can be played again (`replay.py`).
+    `data` is what the step rests on beyond the rest of the line, in JSON types: the points of an expert, the
+    judgements of a decision, the digest of a filing, and the dates that the step set (`dated`). With it the history
+    can be played again (`replay.py`). It names no person: `replaces`, what a filing takes the place of, is kept
+    apart, where it can be let go.
     """
 
     case: Case
@@ -97,6 +102,7 @@ class Step:
     duty: str | None = None
     period: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    replaces: Mapping[str, Any] | None = None
 
     def line(self, previous: str) -> dict[str, Any]:
         """The history row; its hash covers everything that it says and the hash before it."""
@@ -128,10 +134,56 @@ def says(notice: Notice, before: Case, after: Case) -> Said:
     return "returned" if there.returned else "advanced"
 
 
-def content(case: Case) -> str:
-    """What was filed, in short: with it in the line, the history vouches for the values too, which are kept once."""
-    text = json.dumps([case.title, case.values], sort_keys=True, ensure_ascii=False)
+FILED = ("form", "title", "values", "findings", "direction", "item_kind", "package", "assessments", "late")
+"""What a filing brings, and a later one brings anew."""
+ROUTE = ("recommender", "unit", "district")
+"""What a later one may change besides, when it answers a return: the case was with the wrong agency."""
+
+
+def filing_of(case: Case) -> dict[str, Any]:
+    """What was filed last, in JSON types."""
+    return {name: _json(getattr(case, name)) for name in (*FILED, *ROUTE)}
+
+
+def digest_of(filing: Mapping[str, Any]) -> str:
+    """With it in the line, the history vouches for what was filed, wherever that is kept."""
+    text = json.dumps(filing, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _json(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    return [one.model_dump(mode="json", exclude_none=True) for one in value]
+
+
+TERM: dict[str, Any] = {"began": None, "due": None, "provisional": False, "wakes": None, "paused": None}
+"""The dates of a stage, and what they are where it has none."""
+
+
+def dated(before: Case | None, step: Step) -> Step:
+    """The step with the dates that it set, told in its line: they hang on a calendar and a notice that may be others
+    when somebody looks again."""
+    was, now = before or replace(step.case, owed=(), **TERM), step.case
+    data = dict(step.data)
+    if term := {n: _day(getattr(now, n)) for n in TERM if getattr(now, n) != getattr(was, n)}:
+        data["term"] = term
+    if now.owed != was.owed:
+        known = {(o.duty, o.period): o for o in was.owed}
+        kept = {(o.duty, o.period) for o in now.owed}
+        data["owed"] = [
+            [o.duty, o.period, _day(o.began), _day(o.due), o.provisional, o.state, _day(o.wakes)]
+            for o in now.owed
+            if known.get((o.duty, o.period)) != o
+        ]
+        data["gone"] = [list(key) for key in known if key not in kept]
+    return replace(step, data=data)
+
+
+def _day(value: date | datetime | bool | None) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def chained(previous: str, row: Mapping[str, Any]) -> str:

@@ -4,26 +4,23 @@ By when things are due is in `terms.py`, what others report in `duties.py`; stor
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from services.review import duties, panel
-from services.review.case import Case, Said, Step, content, says
+from services.review.case import FILED, ROUTE, Case, Said, Step, digest_of, filing_of, says
+from services.review.parties import no_party, stranger
 from services.review.terms import entering, moved, recounted
 from shared.contracts.case import Change, DecisionMade
 from shared.contracts.problem import Problem, problem
 from shared.contracts.submission import SubmissionAccepted
 from shared.contracts.types import Finding
-from shared.notices.calendar import Calendar
+from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.model import Form, Notice
-from shared.notices.procedure import NotAllowed, actor_name, start, step, who_acts
+from shared.notices.procedure import NotAllowed, start, step, who_acts
 from shared.notices.stages import CLOCK, Outcome, Stage
-from shared.notices.values import printed
+from shared.notices.values import chinese_date, printed
 
-FILED = ("form", "title", "values", "findings", "direction", "item_kind", "package", "assessments")
-"""What a later filing brings with it."""
-ROUTE = ("recommender", "unit", "district")
-"""What it may change besides, when it answers a return: the case was with the wrong agency."""
 PRIVATE = {"contact", "phone", "phones", "email"}
 MOST_STEPS = 1000
 """Of one case in one turn of the clock: two centuries of quarters."""
@@ -58,7 +55,7 @@ def open_case(notice: Notice, filed: SubmissionAccepted, at: datetime, calendar:
     )
     opened = entering(notice, case, stage, at, calendar)
     said: Said = "published" if stage.shown else "opened"
-    data = {"content": content(opened)}
+    data = {"filing": digest_of(filing_of(opened)), "revision": opened.revision}
     return Step(opened, said, filed.filer.code, "file", at, counts=filed.counts, data=data)
 
 
@@ -78,52 +75,25 @@ def file_again(
         None,
     )
     same_route = all(getattr(case, name) == getattr(filed, name) for name in ROUTE)
-    if filed.revision <= case.revision or stage.ends:
-        return None
+    if filed.revision <= case.revision or stage.ends or filed.form in notice.behind(case.form):
+        return None  # also what an earlier form says: it would undo what was filed since
     if again is None and (stage.frozen or stage.listed or not same_route):
         return None
     brought = {name: getattr(filed, name) for name in (*FILED, *(ROUTE if again else ()))}
-    brought["package"] = filed.package or case.package
-    after = replace(
-        case,
-        version=case.version + 1,
-        revision=filed.revision,
-        late=case.late or filed.late,
-        **brought,
-    )
+    brought |= {"package": filed.package or case.package, "late": case.late or filed.late}
+    after = replace(case, version=case.version + 1, revision=filed.revision, **brought)
+    changed = _changed(notice.by_form.get(filed.form), case, after)
+    data = {"filing": digest_of(filing_of(after)), "revision": after.revision}
     more: dict[str, Any] = {
-        "changed": _changed(notice.by_form.get(filed.form), case, after),
-        "data": {**replaced(case, after), "content": content(after)},
+        "changed": changed,
+        "data": {**data, "fields": [one.field for one in changed]},
+        "replaces": {"revision": case.revision, "filing": filing_of(case)},
     }
     if again is None:
         return Step(after, "advanced", filed.filer.code, "amend", at, **more)
     key, outcome = again
     there = entering(notice, after, notice.procedure.by_id[outcome.to], at, calendar)
     return Step(there, says(notice, case, there), filed.filer.code, key, at, **more)
-
-
-def replaced(before: Case, after: Case) -> dict[str, Any]:
-    """What a filing replaced, as `{name: [before, after]}`; of the values only those that differ. None stands for a
-    value that was not there: an answer is never null."""
-    found: dict[str, Any] = {}
-    for name in ("revision", "late", *FILED, *ROUTE):
-        old, new = _json(getattr(before, name)), _json(getattr(after, name))
-        if old == new:
-            continue
-        if name == "values":
-            keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-            found[name] = {key: [old.get(key), new.get(key)] for key in keys}
-        else:
-            found[name] = [old, new]
-    return found
-
-
-def _json(value: Any) -> Any:
-    return (
-        [one.model_dump(mode="json", exclude_none=True) for one in value]
-        if isinstance(value, tuple)
-        else value
-    )
 
 
 def _changed(form: Form | None, before: Case, after: Case) -> tuple[Change, ...]:
@@ -146,6 +116,8 @@ def decide(
     notice: Notice, case: Case, decision: DecisionMade, actor: str, at: datetime, calendar: Calendar
 ) -> Step | Problem:
     """The step that a decision of `actor` (the proven publisher) makes, or why it may not be made."""
+    if wrong := no_party(notice, case, actor):
+        return wrong
     stage = notice.procedure.by_id[case.stage]
     if decision.version is not None and decision.version != case.version:
         return problem(
@@ -164,6 +136,8 @@ def decide(
         )
     role = who_acts(stage, outcome)
     if wrong := stranger(notice, case, role, actor, outcome.name):
+        return wrong
+    if wrong := _too_early(case, outcome, at):
         return wrong
     missing = _unmet(notice, case, stage, outcome, role, decision)
     if missing:
@@ -228,24 +202,6 @@ def recount(notice: Notice, case: Case, at: datetime, calendar: Calendar) -> Ste
     return Step(replace(counted, version=case.version + 1), "advanced", CLOCK, "recount", at)
 
 
-def who(notice: Notice, case: Case, role: str) -> str | None:
-    """The agency that plays a role in this case; nobody plays the clock."""
-    if role in notice.roles:
-        return notice.roles[role].agency
-    parties = {"filer": case.filer.code, "recommender": case.recommender, "district": case.district}
-    return notice.issuer if role == "city" else parties.get(role)
-
-
-def stranger(notice: Notice, case: Case, role: str, actor: str, what: str) -> Problem | None:
-    """Why `actor` may not do what this role does. Whether the case exists is all that a stranger learns; not where
-    it stands or whose it is."""
-    if actor == who(notice, case, role):
-        return None
-    names = {"filer": "填报单位", "city": "发布通知的市级部门"}
-    name = names.get(role) or actor_name(notice, role)
-    return problem("authority", "无权办理", f"“{what}”由本项目的{name}办理", status=403)
-
-
 def _unmet(
     notice: Notice, case: Case, stage: Stage, outcome: Outcome, role: str, decision: DecisionMade
 ) -> list[Finding]:
@@ -258,10 +214,10 @@ def _unmet(
         found.append(_need("fixes", "退回修改须逐项列出要改的内容", "#/data/fixes"))
     form = notice.by_form.get(case.form)
     columns = {*case.values, *(form.by_key if form else ()), *(form.blocks if form else ())}
-    for fix in decision.fixes:
-        if fix.field not in columns and fix.field != "files":
-            known = "、".join(sorted(columns))
-            found.append(_need("fixes.field", f"没有栏目 {fix.field}；本表的栏目：{known}", "#/data/fixes"))
+    strange = [fix.field for fix in decision.fixes if fix.field not in columns and fix.field != "files"]
+    if strange:
+        told, known = "、".join(strange)[:100], "、".join(sorted(columns))[:1500]
+        found.append(_need("fixes.field", f"没有栏目 {told}；本表的栏目：{known}", "#/data/fixes"))
     if "acknowledgement" in needs:
         open_ = sorted({f.rule for f in case.findings if f.severity == "soft"} - set(decision.acknowledges))
         for rule in open_:
@@ -271,16 +227,32 @@ def _unmet(
         n, least = len(case.scores), stage.panel.experts
         found.append(_need("panel", f"至少{least}名专家评分，现有{n}名", "#/data/case"))
     if "judgement" in needs:
-        found += _unjudged(notice, case, role, decision)
+        found += _unjudged(notice, case, role, outcome, decision)
     return found
 
 
-def _unjudged(notice: Notice, case: Case, role: str, decision: DecisionMade) -> list[Finding]:
-    """Every condition that this role must judge, and has not, or finds not met; a rule that is only information
+def _too_early(case: Case, outcome: Outcome, at: datetime) -> Problem | None:
+    """Some things may be asked for only when a term nears its end."""
+    if outcome.last_days is None or case.due is None:
+        return None
+    first = case.due - timedelta(days=outcome.last_days)
+    if at.astimezone(SHANGHAI).date() >= first:
+        return None
+    why = f"“{outcome.name}”自{chinese_date(first)}起办理（期满前{outcome.last_days}日内）"
+    return problem("procedure", "尚未到办理的时间", why, status=409)
+
+
+def _unjudged(
+    notice: Notice, case: Case, role: str, outcome: Outcome, decision: DecisionMade
+) -> list[Finding]:
+    """Every condition that this decision must judge, and has not, or finds not met; a rule that is only information
     binds nobody."""
     found = []
+    elsewhere = {id_ for s in notice.procedure.stages for o in s.outcomes.values() for id_ in o.judges}
     for rule in notice.rules:
         if rule.judged_by != role or (rule.forms and case.form not in rule.forms) or rule.severity == "info":
+            continue
+        if rule.id not in outcome.judges if outcome.judges else rule.id in elsewhere:
             continue
         verdict = decision.judgements.get(rule.id)
         if verdict is None:

@@ -10,14 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 from services.review.case import Case, Owed, Step, says
-from services.review.terms import after_change, moved, standing
+from services.review.terms import after_change, moved, standing, to_come
 from shared.contracts.case import FactReported
 from shared.contracts.problem import Problem, problem
 from shared.contracts.submission import SubmissionAccepted
-from shared.notices.calendar import Calendar
+from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.model import Notice
 from shared.notices.procedure import over
-from shared.notices.stages import CLOCK
+from shared.notices.stages import CLOCK, Duty
 
 
 def ripe(case: Case, now: datetime) -> Owed | None:
@@ -31,50 +31,86 @@ def missed(notice: Notice, case: Case, one: Owed, calendar: Calendar) -> list[St
     is raised. It happens at the moment at which it was due, however much later anybody looks."""
     assert one.wakes
     moment = max(one.wakes, case.entered)
-    rows = [replace(one, state="missed", wakes=None)]
-    after = settled(notice, case, rows, moment, calendar)
-    data = {"due": one.due.isoformat(), "settled": _told(rows)}
+    after = settled(notice, case, [replace(one, state="missed", wakes=None)], moment, calendar)
+    data = {"due": one.due.isoformat()}
     step = Step(after, "advanced", CLOCK, "missed", moment, duty=one.duty, period=one.period, data=data)
     duty = notice.by_duty.get(one.duty)
-    if duty is None or duty.ground is None or _misses(notice, after, duty.ground) < duty.misses:
+    if duty is None or duty.ground is None:
+        return [step]
+    same_ground = {d.id for d in notice.duties if d.ground == duty.ground}
+    against = [o for o in after.owed if o.state == "missed" and o.duty in same_ground]
+    if len(against) < duty.misses:
         return [step]
     of = f"（{one.period}）" if one.period else ""
-    return [step, *raised(notice, after, duty.ground, f"{duty.name}{of}逾期未报", CLOCK, moment, calendar)]
+    held = tuple(replace(o, state="raised") if o in against else o for o in after.owed)
+    why = f"{duty.name}{of}逾期未报"
+    return [step, *raised(notice, replace(after, owed=held), duty.ground, why, CLOCK, moment, calendar)]
 
 
-def report(notice: Notice, case: Case, filed: SubmissionAccepted, at: datetime, calendar: Calendar) -> Step:
-    """What a report settles. What was received before its day was over is in time, whenever it is read; one that
-    nothing is owed for is recorded, and changes nothing."""
+def report(
+    notice: Notice, case: Case, filed: SubmissionAccepted, at: datetime, calendar: Calendar
+) -> list[Step]:
+    """What a report settles, and the grounds that it raises by what it lists. What was received before its day was
+    over is in time, whenever it is read; one that nothing is owed for is recorded, and changes nothing."""
     found: list[Owed] = []
+    ended = notice.procedure.by_id[case.stage].ends is not None
     for duty in (d for d in notice.duties if d.form == filed.form):
+        if _beside(duty, filed):
+            continue
         mine = [o for o in case.owed if o.duty == duty.id]
         known = [o for o in mine if duty.after or o.period == filed.period]
-        pending = [o for o in mine if o.state == "owed"]
         for one in known:
-            if one.state in ("owed", "missed"):
+            if one.state in ("owed", "missed", "raised"):
                 in_time = filed.received < over(one.due)
                 found.append(replace(one, state="done" if in_time else "late", wakes=None))
-        if not known and not duty.after and pending and filed.period > pending[0].period:
-            # Ahead of its time: what is owed for then will have been done.
-            found.append(replace(pending[0], period=filed.period, state="done", wakes=None))
+        last = max(mine, key=lambda o: o.due, default=None)
+        if not known and last and not ended and filed.period in to_come(duty, last.began):
+            # Ahead of its time, or while the case stands elsewhere: what is owed for then will have been done.
+            found.append(replace(last, period=filed.period, state="done", wakes=None, provisional=False))
     after = replace(case, version=case.version + 1)
     outcome = "report_unowed"
     if found:
         outcome = "report_late" if all(o.state == "late" for o in found) else "report"
         after = settled(notice, case, found, at, calendar)
-    data = {"report": str(filed.case), "received": filed.received.isoformat(), "settled": _told(found)}
+    data = {"report": str(filed.case), "received": filed.received.isoformat()}
     duty_id = found[0].duty if found else None
     actor = filed.filer.code
-    return Step(after, "advanced", actor, outcome, at, duty=duty_id, period=filed.period, data=data)
+    steps = [Step(after, "advanced", actor, outcome, at, duty=duty_id, period=filed.period, data=data)]
+    form = notice.by_form.get(filed.form)
+    for key, ground in form.report.raises.items() if form and form.report else ():
+        rows = filed.values.get(key) or ()
+        if rows and notice.procedure.by_id[steps[-1].case.stage].listed:
+            why = f"{form.annex if form else ''}“{form.blocks[key].title if form else key}”列有{len(rows)}项"
+            steps += raised(notice, steps[-1].case, ground, why, actor, at, calendar)
+    return steps
+
+
+def _beside(duty: Duty, filed: SubmissionAccepted) -> bool:
+    """Whether a report, for all its form, does not tell what the duty is about: no change where one must be told, or
+    a year that is not over."""
+    if duty.told_in and not filed.values.get(duty.told_in):
+        return True
+    year = filed.received.astimezone(SHANGHAI).year
+    return duty.covers == "previous" and filed.period[:4] >= str(year)
 
 
 def fact(
-    notice: Notice, case: Case, said: FactReported, actor: str, at: datetime, calendar: Calendar
+    notice: Notice,
+    case: Case,
+    said: FactReported,
+    actor: str,
+    at: datetime,
+    calendar: Calendar,
+    *,
+    trusted: bool = True,
 ) -> list[Step] | Problem:
-    """What another body reports: recorded always; a ground against a case that stands on the list is raised by it."""
+    """What another body reports: recorded always; a ground against a case that stands on the list is raised by it,
+    when it is `trusted` to: a party of the case, or a department (R-GEN-011)."""
     if said.ground is not None and said.ground not in notice.by_ground:
         known = "；".join(f"{g.id} {g.name}" for g in notice.grounds)
         return problem("ground", "没有这项事由", f"事由的编号应为以下之一：{known or '本通知没有列出事由'}")
+    if said.occurred_on > at.astimezone(SHANGHAI).date():
+        return problem("date", "日期有误", "发生日期不能晚于报告之日")
     grounds = [said.ground] if said.ground else []
     if said.kind == "survey" and said.score is not None:
         low = [g.id for g in notice.grounds if g.below and said.score < Decimal(str(g.below))]
@@ -86,10 +122,10 @@ def fact(
         data["reference"] = said.reference
     noted = replace(case, version=case.version + 1)
     if said.kind == "change":
-        noted = after_change(notice, noted, said.occurred_on, calendar)
+        noted = after_change(notice, noted, said.occurred_on, at, calendar)
     steps = [Step(noted, "advanced", actor, "fact", at, said.detail, tuple(grounds), data=data)]
     for ground in grounds:
-        if notice.procedure.by_id[steps[-1].case.stage].listed:
+        if trusted and notice.procedure.by_id[steps[-1].case.stage].listed:
             steps += raised(notice, steps[-1].case, ground, said.detail, actor, at, calendar)
     return steps
 
@@ -114,13 +150,3 @@ def settled(notice: Notice, case: Case, rows: Sequence[Owed], at: datetime, cale
     owed = {(o.duty, o.period): o for o in case.owed} | {(o.duty, o.period): o for o in rows}
     after = replace(case, version=case.version + 1, owed=tuple(owed.values()))
     return standing(notice, after, at, calendar)
-
-
-def _told(rows: Sequence[Owed]) -> list[list[str]]:
-    """What was settled, as a line of history keeps it."""
-    return [[o.duty, o.period, o.state] for o in rows]
-
-
-def _misses(notice: Notice, case: Case, ground: str) -> int:
-    mine = {d.id for d in notice.duties if d.ground == ground}
-    return sum(1 for o in case.owed if o.state == "missed" and o.duty in mine)

@@ -3,17 +3,19 @@
 What may happen is in `decide.py`, `duties.py` and `panel.py`, what is remembered in `store.py`.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from services.review import store
-from services.review.case import Case, Step
-from services.review.decide import decide, elapse, file_again, open_case, recount, stranger
+from services.review.case import Case, Step, dated
+from services.review.decide import decide, elapse, file_again, open_case, recount
 from services.review.duties import fact, report
 from services.review.panel import score
+from services.review.parties import no_party
 from shared.contracts import registry
 from shared.contracts.case import (
     CaseChanged,
@@ -25,16 +27,29 @@ from shared.contracts.case import (
     FactReported,
     ScoreGiven,
 )
-from shared.contracts.problem import Problem, problem
+from shared.contracts.problem import MOST, Problem, problem
 from shared.contracts.submission import EventAccepted, SubmissionAccepted
 from shared.contracts.types import Finding
 from shared.notices.calendar import Calendar
+from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.model import Notice
 from shared.runtime import metrics
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
+from shared.runtime.streams import CONSUMERS, unfinished_since
+
+log = logging.getLogger("yiqi.review")
+
+GRACE = timedelta(seconds=5)
+"""The clock acts so much later than something is due: what the bus stored before midnight by its own clock, which is
+not ours, has been heard by then."""
+BEFORE_US = ("intake-in", "review-in", "review-evt")
+"""The consumers that must have finished with what was said before a moment, for us to have heard all of it."""
+NO_NOTICE = problem(
+    "notice", "没有装载这个通知", "本项目的通知没有装载，或者已没有项目所在的阶段", status=409
+)
 
 SAYS = {
     "opened": registry.CASE_OPENED,
@@ -52,19 +67,36 @@ class Batch:
         self.known = known
         self.now = dict(known)
         self.steps: list[Step] = []
+        self.refusals: list[dict[str, Any]] = []
 
     def at(self, review: "Review", id_: UUID, moment: datetime) -> Case | None:
         """A case as it was when something about it arrived: what had come due by then goes before it, also when
         nobody has looked since; what came due later follows it."""
         case = self.now.get(id_)
-        if case is not None and (case.wakes or case.owed):
-            self.take(elapse(review.notices[case.notice].notice, case, moment, review.calendar))
+        notice = review.notice_of(case) if case else None
+        if case and notice and (case.wakes or case.owed):
+            self.take(elapse(notice, case, moment, review.calendar))
         return self.now.get(id_)
+
+    def refused(self, item: Item, case: Case, why: Problem, what: str, at: datetime, n: int = 0) -> None:
+        self.refusals.append(
+            {
+                "key": item.key,
+                "n": n,
+                "case": case.case,
+                "at": at.isoformat(),
+                "publisher": item.token,
+                "what": what,
+                "code": why.type.rsplit(":", 1)[1],
+                "why": why.detail,
+            }
+        )
 
     def take(self, steps: Sequence[Step], cause: str = "") -> None:
         for step in steps:
-            self.steps.append(replace(step, cause=cause))
-            self.now[step.case.case] = step.case
+            told = dated(self.now.get(step.case.case), replace(step, cause=cause))
+            self.steps.append(told)
+            self.now[told.case.case] = told.case
 
 
 class Review:
@@ -72,12 +104,17 @@ class Review:
         self.notices: dict[str, CompiledNotice] = {}
         self.owing: frozenset[str] = frozenset()
         self.calendar = Calendar.load()
+        self.directory = Directory(agencies=())
         self.recounted = False
+        self.stuck: set[UUID] = set()
+        """Cases of which something is due that their notice, as it is loaded here, knows nothing of. Only remembered:
+        another start, with another file, may know."""
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
         self.owing = frozenset(id_ for id_, one in self.notices.items() if one.notice.duties)
         self.calendar = Calendar.load(context.settings.calendars)
+        self.directory = Directory.load(context.settings.agencies)
 
     # --- what is filed ---
 
@@ -86,13 +123,19 @@ class Review:
         batch = Batch(await store.cases(tx.conn, {i.data.about or i.data.case for i in items}, self.owing))
         for item in items:
             filed: SubmissionAccepted = item.data
-            notice = self.notices[filed.notice].notice
-            case = batch.at(self, filed.about or filed.case, item.received)
-            at = _moment(item, case)
+            compiled = self.notices.get(filed.notice)
+            # Received by intake, perhaps long before it has come to us. What the notice itself has brought was
+            # "received" on its day, years ago perhaps: a case begins when it is told, and owes nothing before.
+            case = batch.at(self, filed.about or filed.case, filed.received)
+            at = _moment(filed.received, case) if case else item.received
+            if compiled is None or (case and self.notice_of(case) is None):
+                tx.wait(item, NO_NOTICE)
+                continue
+            notice = compiled.notice
             if filed.about and case is None:
                 tx.wait(item, problem("case", "没有这个项目", "报告所说的项目不存在", status=404))
             elif filed.about and case:
-                batch.take([report(notice, case, filed, at, self.calendar)], item.event.id)
+                batch.take(report(notice, case, filed, at, self.calendar), item.event.id)
             elif case is None:
                 batch.take([open_case(notice, filed, at, self.calendar)], item.event.id)
             elif step := file_again(notice, case, filed, at, self.calendar):
@@ -109,43 +152,75 @@ class Review:
         if not self.recounted:
             await self._recount(context)
             self.recounted = True
+        until = context.clock.now() - GRACE
+        async with context.engine.connect() as conn:
+            if not await store.ripe(conn, until, self.notices, self.owing, self.stuck):
+                return
+        until = min(until, await self.heard_until(context))
         while True:
             async with context.delivery.transaction() as tx:
-                batch = Batch(await store.woken(tx.conn, tx.now, self.notices, self.owing))
-                still = []
+                batch = Batch(await store.woken(tx.conn, until, self.notices, self.owing, self.stuck))
                 for id_, case in batch.known.items():
-                    steps = elapse(self.notices[case.notice].notice, case, tx.now, self.calendar)
+                    notice = self.notice_of(case)
+                    steps = elapse(notice, case, until, self.calendar) if notice else []
                     batch.take(steps)
                     if not steps:
-                        still.append(id_)
+                        self.stuck.add(id_)
                 # Stable: what happened to one case stays in its order.
                 batch.steps.sort(key=lambda step: step.at)
                 await self._tell(tx, batch)
-                if still:
-                    store.sleep(tx.conn, still)
             if not batch.known:
                 return
+
+    async def heard_until(self, context: Context) -> datetime:
+        """The moment up to which everything that was said has been heard: the clock must not overtake a report, an
+        objection or a filing that lies unread on the bus. What it then does is dated by when it was due."""
+        oldest = await unfinished_since(context.jetstream, (c for c in CONSUMERS if c.durable in BEFORE_US))
+        return context.clock.now() if oldest is None else oldest + context.clock.offset
 
     async def _recount(self, context: Context) -> None:
         """Dates that were provisional when they were counted: this start may know more. Not in `setup`, which
         must not need the database."""
-        async with context.delivery.transaction() as tx:
-            batch = Batch(await store.provisional(tx.conn, self.owing))
-            for case in batch.known.values():
-                if compiled := self.notices.get(case.notice):
-                    step = recount(compiled.notice, case, tx.now, self.calendar)
-                    batch.take([step] if step else [])
-            await self._tell(tx, batch)
+        last = UUID(int=0)
+        while True:
+            async with context.delivery.transaction() as tx:
+                batch = Batch(await store.provisional(tx.conn, self.owing, last))
+                for case in batch.known.values():
+                    last = case.case
+                    if notice := self.notice_of(case):
+                        step = recount(notice, case, tx.now, self.calendar)
+                        batch.take([step] if step else [])
+                await self._tell(tx, batch)
+            if not batch.known:
+                return
+
+    def notice_of(self, case: Case) -> Notice | None:
+        """None when the notice is not loaded or has lost the stage: one such case must not stop the clock of all."""
+        compiled = self.notices.get(case.notice)
+        if compiled is None or case.stage not in compiled.notice.procedure.by_id:
+            log.error("a case stands in no stage of its notice", extra={"case": str(case.case)})
+            return None
+        return compiled.notice
+
+    def trusted(self, notice: Notice, case: Case, publisher: str) -> bool:
+        """Whose word raises a ground by itself: the parties of the case, and departments of the city. What others
+        report is on record, for a person to look at."""
+        known = self.directory.find(publisher)
+        return no_party(notice, case, publisher) is None or (
+            known is not None and known.kind in ("city", "K1")
+        )
 
     # --- what agencies say ---
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
         """Decisions, scores and reports of agencies, in the order in which the bus stored them."""
-        settled = {}
+        settled: dict[UUID, tuple[DecisionMade, ...] | None] = {}
+        taken: set[UUID] = set()
         for item in items:
             if isinstance(item.data, DecisionsMade) and item.data.hold:
                 kept = [d.model_dump(mode="json") for d in item.data.decisions]
-                await store.hold(tx.conn, item.token, item.event.id, tx.now, kept)
+                if not await store.hold(tx.conn, item.token, item.event.id, item.key, tx.now, kept):
+                    taken.add(item.key)
             elif isinstance(item.data, DecisionsSettled):
                 settled[item.key] = await self._settled(tx, item)
         named = {id_ for item in items for id_ in _named(item, settled.get(item.key))}
@@ -159,6 +234,9 @@ class Review:
                     tx.refuse(item, problem("held", "没有待定的办理决定", why, status=404))
                 else:
                     self._all(tx, item, batch, held, hold=False)
+            elif item.key in taken:
+                why = "本单位已有同一编号的一批决定，请换一个事件编号重报"
+                tx.refuse(item, problem("held", "批号已经用过", why, status=409))
             elif isinstance(data, DecisionsMade):
                 self._all(tx, item, batch, data.decisions, hold=data.hold)
             elif (case := batch.at(self, data.case, item.received)) is None:
@@ -170,18 +248,20 @@ class Review:
 
     def _one(self, tx: Tx, item: Item, batch: Batch, case: Case) -> None:
         """One decision, one expert's sheet, or one fact."""
-        notice, data, at = self.notices[case.notice].notice, item.data, _moment(item, case)
+        notice, data, at = self.notice_of(case), item.data, _moment(item.received, case)
+        if notice is None:
+            tx.wait(item, NO_NOTICE)
+            return
         found: Step | list[Step] | Problem
         if isinstance(data, ScoreGiven):
-            stage = notice.procedure.by_id[case.stage]
-            found = stranger(notice, case, stage.actor, item.token, "评分") or score(
-                notice, case, data, item.token, at
-            )
+            found = score(notice, case, data, item.token, at)
         elif isinstance(data, FactReported):
-            found = fact(notice, case, data, item.token, at, self.calendar)
+            trusted = self.trusted(notice, case, item.token)
+            found = fact(notice, case, data, item.token, at, self.calendar, trusted=trusted)
         else:
             found = decide(notice, case, data, item.token, at, self.calendar)
         if isinstance(found, Problem):
+            batch.refused(item, case, found, getattr(data, "outcome", item.type.name), at)
             tx.refuse(item, found)
             return
         steps = found if isinstance(found, list) else [found]
@@ -209,21 +289,28 @@ class Review:
         wrong: list[Finding] = []
         for i, decision in enumerate(decisions):
             case = batch.at(self, decision.case, item.received)
+            at = _moment(item.received, case)
+            notice = self.notice_of(case) if case else None
             if case is None:
                 found: Step | Problem = problem("case", "没有这个项目", "没有这个项目，请核对 case")
+            elif notice is None:
+                found = NO_NOTICE
             else:
-                notice = self.notices[case.notice].notice
-                at = _moment(item, case)
                 found = decide(notice, case, decision, item.token, at, self.calendar)
             if isinstance(found, Problem):
-                wrong.append(_fault(found, i, case.number if case else ""))
+                wrong.append(_fault(found, i))
+                if case and not hold:
+                    batch.refused(item, case, found, decision.outcome, at, i)
             elif not hold:
                 batch.take([found], item.event.id)
                 tx.after.append(metrics.DECISIONS.labels(found.case.stage, found.outcome).inc)
         if not hold and wrong and len(wrong) == len(decisions):
             tx.refuse(item, problem("decisions", "没有一项可以办理", f"共{len(wrong)}项，均不能办理", wrong))
             return
-        accepted = EventAccepted(accepted=item.event.id, type=item.event.type, errors=tuple(wrong))
+        told = wrong[:MOST]
+        if len(wrong) > MOST:
+            told.append(_fault(problem("more", "", f"共{len(wrong)}项办不了，只列出前{MOST}项"), MOST))
+        accepted = EventAccepted(accepted=item.event.id, type=item.event.type, errors=tuple(told))
         tx.answer(item, registry.EVENT_ACCEPTED, accepted)
 
     async def _settled(self, tx: Tx, item: Item) -> tuple[DecisionMade, ...] | None:
@@ -239,7 +326,9 @@ class Review:
     def _too_late(self, tx: Tx, item: Item, filed: SubmissionAccepted, case: Case) -> None:
         """The case has ended, or what was approved is frozen: the filer is told, nothing is lost silently."""
         stage = self.notices[case.notice].notice.procedure.by_id[case.stage]
-        why = f"项目{filed.number}已到“{stage.name}”阶段，内容不能再改，本次报送未生效"
+        why = f"项目{case.number}已到“{stage.name}”阶段，内容不能再改，本次报送未生效"
+        if not stage.ends and not stage.frozen and filed.recommender != case.recommender:
+            why = f"项目{case.number}正由原推荐单位办理，被退回后才能改报其他单位，本次报送未生效"
         tx.say(
             registry.EVENT_REJECTED,
             filed.filer.code,
@@ -257,6 +346,7 @@ class Review:
         )
 
     async def _tell(self, tx: Tx, batch: Batch) -> None:
+        store.refuse(tx.conn, batch.refusals)
         if not batch.steps:
             return
         await store.write(tx.conn, batch.steps, batch.known)
@@ -273,10 +363,10 @@ class Review:
             )
 
 
-def _moment(item: Item, case: Case | None) -> datetime:
+def _moment(received: datetime, case: Case | None) -> datetime:
     """When it happened: as it arrived, which an outage of ours does not move; never before what is known of the case
     already."""
-    return max(item.received, case.entered) if case else item.received
+    return max(received, case.entered) if case else received
 
 
 def _named(item: Item, released: Sequence[DecisionMade] | None) -> Iterator[UUID]:
@@ -290,13 +380,13 @@ def _named(item: Item, released: Sequence[DecisionMade] | None) -> Iterator[UUID
             yield item.data.case
 
 
-def _fault(why: Problem, i: int, number: str) -> Finding:
+def _fault(why: Problem, i: int) -> Finding:
     return Finding(
         rule=why.type.rsplit(":", 1)[1],
         code=why.type.rsplit(":", 1)[1],
         severity="hard",
         clause="R-GEN-012",
-        detail=f"{number}：{why.detail}" if number else why.detail,
+        detail=why.detail[:500],
         pointer=f"#/data/decisions/{i}",
     )
 
@@ -307,7 +397,7 @@ def _ended(notice: Notice, case: Case) -> bool:
 
 def _closed(notice: Notice, case: Case) -> Finding:
     stage = notice.procedure.by_id[case.stage]
-    detail = f"项目已办结（{stage.name}），已记录，不产生效果"
+    detail = "项目已办结，已记录，不产生效果"
     return Finding(
         rule="case.ended", code="case.ended", severity="info", clause=stage.clause, detail=detail, pointer="#/data/case"
     )  # fmt: skip

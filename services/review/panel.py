@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 from services.review.case import Case, Step
+from services.review.parties import no_party, stranger
 from shared.contracts.case import Expert, ScoreGiven
 from shared.contracts.problem import Problem, problem
 from shared.contracts.types import Finding
@@ -20,12 +21,16 @@ HUNDREDTH = Decimal("0.01")
 
 
 def score(notice: Notice, case: Case, given: ScoreGiven, actor: str, at: datetime) -> Step | Problem:
-    """One expert's sheet in the case, in the place of an earlier one of the same expert; who may hand it in has
-    been asked before."""
+    """One expert's sheet in the case, in the place of an earlier one of the same expert; whoever acts in the stage
+    hands it in."""
+    if wrong := no_party(notice, case, actor):
+        return wrong
     stage = notice.procedure.by_id[case.stage]
     panel = stage.panel
     if panel is None:
         return problem("procedure", "本阶段不能这样办理", f"“{stage.name}”阶段没有专家评审", status=409)
+    if wrong := stranger(notice, case, stage.actor, actor, "评分"):
+        return wrong
     found = [*_conflicts(notice, case, panel, given.expert), *_points(panel, given.points)]
     if found:
         return problem("score", "评分不能采用", "；".join(f.detail for f in found), found)

@@ -1,6 +1,7 @@
 """Pure: a case played again from its history, and whether that gives the case as it is kept.
 
-What a step may do is in the modules that make steps; here every line is taken as it was written.
+What a step may do is in the modules that make steps; here every line is taken as it was written. Its dates too: the
+calendar and the notice by which they were counted may be others by now.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,49 +10,52 @@ from datetime import date, datetime
 from typing import Any
 
 from services.review import panel
-from services.review.case import Case, Owed, chained, content
-from services.review.decide import FILED, ROUTE, recount
-from services.review.duties import settled
-from services.review.terms import after_change, entering, moved
+from services.review.case import FILED, ROUTE, TERM, Case, Owed, chained, digest_of, filing_of
 from shared.contracts.types import Assessment, Finding, Outbound
-from shared.notices.calendar import Calendar
 from shared.notices.model import Notice
 
 LISTS: dict[str, type[Outbound]] = {"findings": Finding, "assessments": Assessment}
+Filings = Mapping[int, Mapping[str, Any]]
+"""What was filed, by revision: all but the last, which the case has."""
 
 
-def audit(notice: Notice, case: Case, lines: Sequence[Mapping[str, Any]], calendar: Calendar) -> list[str]:
-    """What is wrong with a case and its history, in Chinese: a broken chain, a state that does not follow. `lines`
-    are rows of the history in order, `hash` included. Empty when all is well."""
+def audit(notice: Notice, case: Case, filings: Filings, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is wrong with a case and its history, in Chinese: a broken chain, a filing that is not the one of then, a
+    state that does not follow. `lines` are rows of the history in order, `hash` included. Empty when all is well."""
+    if not lines:
+        return ["没有经过"]
     wrong = list(_broken(lines))
-    filed = next((line["data"]["content"] for line in reversed(lines) if "content" in line["data"]), None)
-    if filed and filed != content(case):
-        wrong.append("内容与最后一次报送不符")
+    if wrong:
+        return wrong
+    all_filed = {**filings, case.revision: filing_of(case)}
+    for line in lines:
+        revision = line["data"].get("revision")
+        if revision is None:
+            continue
+        if revision not in all_filed:
+            wrong.append(f"第{revision}次报送的内容已不在（可能已按保存期限清除）")
+        elif digest_of(all_filed[revision]) != line["data"]["filing"]:
+            wrong.append(f"第{revision}次报送的内容与经过不符")
     if not wrong:
-        again, kept = _ordered(replay(notice, case, lines, calendar)), _ordered(case)
+        try:
+            again = _ordered(replay(notice, case, filings, lines))
+        except KeyError as gone:
+            return [f"按现行的通知不能重演：没有{gone}"]
+        kept = _ordered(case)
         names = [f.name for f in fields(Case) if getattr(again, f.name) != getattr(kept, f.name)]
         wrong += [f"重演经过所得的{name}与现状不符" for name in names]
     return wrong
 
 
-def replay(notice: Notice, case: Case, lines: Sequence[Mapping[str, Any]], calendar: Calendar) -> Case:
-    """The case that its history makes. What was filed is kept once, in the case: the first filing is got back by
-    undoing the later ones, newest first."""
-    first = case
-    for line in reversed(lines[1:]):
-        first = _filed(first, line["data"], 0)
-    opened = replace(
-        first, version=1, due=None, provisional=False, wakes=None, paused=None,
-        judgements={}, scores={}, score=None, owed=(),
-    )  # fmt: skip
-    now = entering(notice, opened, notice.procedure.by_id[lines[0]["stage"]], _at(lines[0]), calendar)
-    for line in lines[1:]:
-        now = replace(_after(notice, now, line, calendar), version=line["version"])
+def replay(notice: Notice, case: Case, filings: Filings, lines: Sequence[Mapping[str, Any]]) -> Case:
+    """The case that its history makes. Raises KeyError for a stage that the notice no longer has."""
+    all_filed = {**filings, case.revision: filing_of(case)}
+    now = replace(
+        case, judgements={}, scores={}, score=None, owed=(), stage="", entered=_at(lines[0]), **TERM
+    )
+    for line in lines:
+        now = _after(notice, now, line, all_filed)
     return now
-
-
-def _ordered(case: Case) -> Case:
-    return replace(case, owed=tuple(sorted(case.owed, key=lambda o: (o.due, o.duty, o.period))))
 
 
 def _broken(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -65,58 +69,57 @@ def _broken(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         previous = line["hash"]
 
 
+def _ordered(case: Case) -> Case:
+    return replace(case, owed=tuple(sorted(case.owed, key=lambda o: (o.due, o.duty, o.period))))
+
+
+def _after(notice: Notice, case: Case, line: Mapping[str, Any], all_filed: Filings) -> Case:
+    data, changes = line["data"], {"version": line["version"], "stage": line["stage"]}
+    there = notice.procedure.by_id[line["stage"]]
+    before = notice.procedure.by_id.get(case.stage)
+    outcome = before.outcomes.get(line["outcome"]) if before else None
+    if before is None or outcome is not None:
+        changes["entered"] = _at(line)
+        if there.panel is not None:
+            changes |= {"scores": {}, "score": None}
+    if before and before.panel and outcome and "panel" in outcome.needs:
+        changes["score"] = panel.result(before.panel, case.scores)
+    if "revision" in data:
+        changes |= {"revision": data["revision"], **_filed(all_filed[data["revision"]])}
+    if "judgements" in data:
+        changes["judgements"] = {**case.judgements, **data["judgements"]}
+    if "points" in data:
+        changes["scores"] = {**case.scores, data["expert"]: data["points"]}
+    changes |= {name: _read(name, value) for name, value in data.get("term", {}).items()}
+    if "owed" in data:
+        changes["owed"] = _owed(case, data)
+    return replace(case, **changes)
+
+
 def _at(line: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(line["at"])
 
 
-def _filed(case: Case, data: Mapping[str, Any], side: int) -> Case:
-    """The case with what a filing replaced: as it was before (0), or as it is after (1)."""
-    changes: dict[str, Any] = {}
-    for name in ("revision", "late", *FILED, *ROUTE):
-        if name not in data:
-            continue
-        if name == "values":
-            values = {**case.values, **{key: both[side] for key, both in data[name].items()}}
-            changes[name] = {key: value for key, value in values.items() if value is not None}
-        elif name in LISTS:
-            changes[name] = tuple(LISTS[name].model_validate(one) for one in data[name][side])
-        else:
-            changes[name] = data[name][side]
-    return replace(case, **changes)
+def _filed(filing: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(LISTS[name].model_validate(one) for one in filing[name])
+        if name in LISTS
+        else filing[name]
+        for name in (*FILED, *ROUTE)
+    }
 
 
-def _after(notice: Notice, case: Case, line: Mapping[str, Any], calendar: Calendar) -> Case:
-    key, data, at = line["outcome"], line["data"], _at(line)
-    outcome = notice.procedure.by_id[case.stage].outcomes.get(key)
-    if outcome is not None and outcome.by_filing:
-        return entering(notice, _filed(case, data, 1), notice.procedure.by_id[line["stage"]], at, calendar)
-    if outcome is not None:
-        stage = notice.procedure.by_id[case.stage]
-        after = moved(notice, case, outcome, at, calendar)
-        if judged := data.get("judgements"):
-            after = replace(after, judgements={**case.judgements, **judged})
-        if stage.panel and "panel" in outcome.needs:
-            after = replace(after, score=panel.result(stage.panel, case.scores))
-        return after
-    match key:
-        case "amend":
-            return _filed(case, data, 1)
-        case "recount":
-            counted = recount(notice, case, at, calendar)
-            return counted.case if counted else case
-        case "score":
-            return replace(case, scores={**case.scores, data["expert"]: data["points"]})
-        case "missed" | "report" | "report_late":
-            return settled(notice, case, _rows(case, data["settled"]), at, calendar)
-        case "fact" if data.get("kind") == "change":
-            return after_change(notice, case, date.fromisoformat(data["occurred_on"]), calendar)
-    return case
+def _read(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return datetime.fromisoformat(value) if name == "wakes" else date.fromisoformat(value)
 
 
-def _rows(case: Case, told: Sequence[Sequence[Any]]) -> list[Owed]:
-    known = {(o.duty, o.period): o for o in case.owed}
-    pending = {o.duty: o for o in case.owed if o.state == "owed"}
-    return [
-        replace(known.get((duty, period)) or pending[duty], period=period, state=state, wakes=None)
-        for duty, period, state in told
-    ]
+def _owed(case: Case, data: Mapping[str, Any]) -> tuple[Owed, ...]:
+    rows = {(o.duty, o.period): o for o in case.owed}
+    for duty, period in data["gone"]:
+        del rows[duty, period]
+    for duty, period, began, due, provisional, state, wakes in data["owed"]:
+        dates = date.fromisoformat(began), date.fromisoformat(due)
+        rows[duty, period] = Owed(duty, period, *dates, provisional, state, _read("wakes", wakes))
+    return tuple(rows.values())

@@ -50,6 +50,7 @@ class CaseRow(Table, table=True):
     package: str | None
     filed: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     entered: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    began: date | None
     due: date | None
     provisional: bool
     wakes: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
@@ -76,17 +77,42 @@ class Duty(Table, table=True):
     wakes: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
 
 
+class Filing(Table, table=True):
+    """What a later filing took the place of. Apart from the history, which keeps its digest: it may have to go."""
+
+    __table_args__ = (ForeignKeyConstraint(["case"], ["review.case.case"]),)
+
+    case: UUID = Field(primary_key=True)
+    revision: int = Field(primary_key=True)
+    filing: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+
 class Held(Table, table=True):
-    """Decisions that their publisher holds back: `held` is the id of the event that brought them."""
+    """Decisions that their publisher holds back: `held` is the id of the event that brought them, `key` the event."""
 
     publisher: str = Field(primary_key=True)
     held: str = Field(primary_key=True)
+    key: UUID
     at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     decisions: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     state: str
     settled_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
     officer: str | None
     reason: str
+
+
+class Refusal(Table, table=True):
+    """What an agency wanted of a case and may not have: no line of its history, but on record. `key` is that of the
+    event, `n` the place among its decisions."""
+
+    key: UUID = Field(primary_key=True)
+    n: int = Field(primary_key=True)
+    case: UUID = Field(index=True)
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    publisher: str
+    what: str
+    code: str
+    why: str
 
 
 class History(Table, table=True):
@@ -110,9 +136,13 @@ class History(Table, table=True):
     hash: str
 
 
-for _name in ("case", "duty"):
-    _wakes = METADATA.tables[f"review.{_name}"].c.wakes
-    Index(f"review_{_name}_wakes", _wakes, postgresql_where=text("wakes is not null"))
+for _name, _owed in (("case", ""), ("duty", " and state = 'owed'")):
+    _columns = METADATA.tables[f"review.{_name}"].c
+    # By notice first: what a notice that is no longer loaded has left behind must not lie before what is due.
+    Index(
+        f"review_{_name}_wakes", _columns.notice, _columns.wakes, postgresql_where=text("wakes is not null")
+    )
+    Index(f"review_{_name}_provisional", _columns.case, postgresql_where=text(f"provisional{_owed}"))
 
 
 async def cases(conn: Connection, ids: Iterable[UUID], owing: Collection[str]) -> dict[UUID, Case]:
@@ -123,39 +153,72 @@ async def cases(conn: Connection, ids: Iterable[UUID], owing: Collection[str]) -
 
 
 async def woken(
-    conn: Connection, now: datetime, notices: Iterable[str], owing: Collection[str], most: int = 200
+    conn: Connection,
+    now: datetime,
+    notices: Iterable[str],
+    owing: Collection[str],
+    stuck: Iterable[UUID] = (),
+    most: int = 200,
 ) -> dict[UUID, Case]:
-    """Cases of which something has come due, those that waited longest first; locked, so that replicas share them
-    out. What it costs grows with what is due, not with what waits: both indexes are read in the order of time."""
-    rows = await conn.execute(WOKEN, {"now": now, "notices": list(notices), "most": most})
+    """Cases of which something has come due by `now`, but for the `stuck`, those that waited longest first; locked, so that a second replica
+    leaves them alone. What it costs grows with what is due, not with what waits: both indexes are read in the order
+    of time."""
+    rows = await conn.execute(WOKEN, _values(now, notices, owing, stuck, most))
     return await _whole(conn, rows, owing)
 
 
-WOKEN = """
-with ripe as (
-  (select "case", wakes from review."case"
-    where wakes <= :now and notice = any(:notices) order by wakes limit :most)
+async def ripe(
+    conn: Connection, now: datetime, notices: Iterable[str], owing: Collection[str], stuck: Iterable[UUID]
+) -> bool:
+    """Whether anything has come due by `now`; locks nothing."""
+    return bool(await conn.read(RIPE, _values(now, notices, owing, stuck, 1)))
+
+
+def _values(
+    now: datetime, notices: Iterable[str], owing: Collection[str], stuck: Iterable[UUID], most: int
+) -> dict[str, Any]:
+    return {
+        "now": now,
+        "notices": list(notices),
+        "owing": list(owing),
+        "stuck": list(stuck),
+        "most": most,
+    }
+
+
+RIPE = """
+  select found."case", found.wakes
+  from unnest(cast(:notices as text[])) as known (notice), lateral (
+    select "case", wakes from review."case" c
+    where c.notice = known.notice and c.wakes <= :now and c."case" <> all(cast(:stuck as uuid[])) order by c.wakes limit :most
+  ) as found
   union all
-  (select "case", wakes from review.duty
-    where wakes <= :now and notice = any(:notices) order by wakes limit :most)
+  select found."case", found.wakes
+  from unnest(cast(:owing as text[])) as known (notice), lateral (
+    select "case", wakes from review.duty d
+    where d.notice = known.notice and d.wakes <= :now and d."case" <> all(cast(:stuck as uuid[])) order by d.wakes limit :most
+  ) as found
   order by wakes limit :most
-)
+"""
+WOKEN = f"""
+with ripe as ({RIPE})
 select c.* from review."case" c
 where c."case" in (select "case" from ripe)
 order by c."case" for update of c skip locked
 """
 
 
-def sleep(conn: Connection, cases: Iterable[UUID]) -> None:
-    """Their notice has changed, and no longer says that anything happens by itself."""
-    conn.later('update review."case" set wakes = null where "case" = any(:cases)', {"cases": list(cases)})
-
-
-async def provisional(conn: Connection, owing: Collection[str]) -> dict[UUID, Case]:
-    """Cases of which a date hangs on a year whose working days were not known."""
+async def provisional(
+    conn: Connection, owing: Collection[str], after: UUID, most: int = 200
+) -> dict[UUID, Case]:
+    """Cases of which a date hangs on a year whose working days were not known, some at a time: those after one,
+    in the order of their ids."""
     rows = await conn.read(
-        'select * from review."case" c where c.provisional or exists '
-        '(select from review.duty d where d."case" = c."case" and d.provisional and d.state = \'owed\')'
+        'select * from review."case" where "case" in ('
+        'select "case" from review."case" where provisional and "case" > :after union '
+        'select "case" from review.duty where provisional and state = \'owed\' and "case" > :after '
+        'order by "case" limit :most) order by "case"',
+        {"after": after, "most": most},
     )
     return await _whole(conn, rows, owing)
 
@@ -213,6 +276,9 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
             conn, 'review."case"', moved, f'on conflict ("case") do update set {sets} {newer}', all_new=True
         )
     _owe(conn, last, known)
+    put_later(
+        conn, "review.filing", [{"case": s.case.case, **s.replaces} for s in steps if s.replaces is not None]
+    )
     previous = await _hashes(conn, [id_ for id_ in last if id_ in known])
     lines = []
     for step in steps:
@@ -253,15 +319,21 @@ async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
     return {row.case: row.hash for row in rows}
 
 
+def refuse(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    put_later(conn, "review.refusal", rows)
+
+
 # --- decisions that are held --------------------------------------------------------------------------
 
 
 async def hold(
-    conn: Connection, publisher: str, held: str, at: datetime, decisions: list[dict[str, Any]]
-) -> None:
-    """At once, not at the end: the event after this one may settle it."""
-    row = {"publisher": publisher, "held": held, "at": at.isoformat(), "decisions": decisions}
-    await put(conn, "review.held", [{**row, "state": "held", "reason": ""}])
+    conn: Connection, publisher: str, held: str, key: UUID, at: datetime, decisions: list[dict[str, Any]]
+) -> bool:
+    """At once, not at the end: the event after this one may settle it. False when another system of the publisher
+    has used the id."""
+    row = {"publisher": publisher, "held": held, "key": key, "at": at.isoformat(), "decisions": decisions}
+    then = "on conflict do nothing returning held"
+    return bool(await put(conn, "review.held", [{**row, "state": "held", "reason": ""}], then))
 
 
 async def settle(

@@ -5,7 +5,8 @@ Who may bring that about is in `decide.py`, what comes of a missed duty in `duti
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time
+from itertools import islice
 
 from services.review.case import Case, Owed
 from shared.notices.calendar import SHANGHAI, Calendar, Due
@@ -20,32 +21,31 @@ def moved(notice: Notice, case: Case, outcome: Outcome, at: datetime, calendar: 
     there = entering(notice, replace(case, version=case.version + 1), after, at, calendar)
     if not outcome.term or after.within is None or there.paused is None:
         return there
-    if outcome.term == "resumes":
-        last = Due(there.paused, provisional=False)
-    else:
-        last = due(notice, after.within, over(there.paused - timedelta(days=1)), calendar)
-    return _timed(replace(there, paused=None), last, after.within)
+    began = there.paused
+    if outcome.term == "follows":
+        began = _due(notice, after.within, began, calendar).date
+    return _timed(notice, replace(there, paused=None), after.within, began, calendar)
 
 
 def entering(notice: Notice, case: Case, stage: Stage, at: datetime, calendar: Calendar) -> Case:
     """The case in its new stage, with the date by which that should be over, where it has one, and its duties."""
-    paused = case.due if case.stage in notice.procedure.returned_to else case.paused
+    paused = case.began if case.stage in notice.procedure.returned_to else case.paused
     entered = replace(
-        case, stage=stage.id, entered=at, due=None, provisional=False, wakes=None, paused=paused
+        case, stage=stage.id, entered=at, began=None, due=None, provisional=False, wakes=None, paused=paused
     )
     if stage.panel is not None:
         entered = replace(entered, scores={}, score=None)
     entered = standing(notice, entered, at, calendar)
     if stage.within is None:
         return entered
-    return _timed(entered, due(notice, stage.within, at, calendar), stage.within)
+    return _timed(notice, entered, stage.within, at.astimezone(SHANGHAI).date(), calendar)
 
 
 def recounted(notice: Notice, case: Case, calendar: Calendar) -> Case:
     """Its days counted again, because the working days of a year have become known."""
     stage = notice.procedure.by_id[case.stage]
-    if case.provisional and stage.within is not None:
-        case = _timed(case, due(notice, stage.within, case.entered, calendar), stage.within)
+    if case.provisional and stage.within is not None and case.began is not None:
+        case = _timed(notice, case, stage.within, case.began, calendar)
     owed = []
     for one in case.owed:
         duty = notice.by_duty.get(one.duty)
@@ -55,9 +55,14 @@ def recounted(notice: Notice, case: Case, calendar: Calendar) -> Case:
     return replace(case, owed=tuple(owed))
 
 
-def _timed(case: Case, last: Due, within: Within) -> Case:
+def _timed(notice: Notice, case: Case, within: Within, began: date, calendar: Calendar) -> Case:
+    last = _due(notice, within, began, calendar)
     wakes = over(last.date) if within.then else None
-    return replace(case, due=last.date, provisional=last.provisional, wakes=wakes)
+    return replace(case, began=began, due=last.date, provisional=last.provisional, wakes=wakes)
+
+
+def _due(notice: Notice, within: Within, began: date, calendar: Calendar) -> Due:
+    return due(notice, within, datetime.combine(began, time(), SHANGHAI), calendar)
 
 
 # --- duties -------------------------------------------------------------------------------------------
@@ -74,11 +79,13 @@ def standing(notice: Notice, case: Case, at: datetime, calendar: Calendar) -> Ca
     return replace(case, owed=tuple(owed))
 
 
-def after_change(notice: Notice, case: Case, on: date, calendar: Calendar) -> Case:
-    """The case with what a change of that day makes it owe."""
+def after_change(notice: Notice, case: Case, on: date, at: datetime, calendar: Calendar) -> Case:
+    """The case with what a change of that day makes it owe, counted from when that was told: nobody can be late for
+    what nobody has heard of."""
     known = {(o.duty, o.period) for o in case.owed}
+    told = at.astimezone(SHANGHAI).date()
     new = [
-        _row(duty, on.isoformat(), on, _last(duty, on, calendar))
+        _row(duty, on.isoformat(), told, _last(duty, told, calendar))
         for duty in notice.duties
         if duty.after == "change" and case.stage in duty.stages and (duty.id, on.isoformat()) not in known
     ]
@@ -95,6 +102,11 @@ def _next(duty: Duty, known: Sequence[Owed], at: datetime, calendar: Calendar) -
         return [_row(duty, "", began, _last(duty, began, calendar))]
     found = next((period, day) for period, day in _periods(duty, began) if period not in mine)
     return [_row(duty, found[0], began, Due(found[1], provisional=False))]
+
+
+def to_come(duty: Duty, since: date, most: int = 8) -> list[str]:
+    """The periods of a duty from a day on, as far as anybody may report ahead."""
+    return [] if duty.after else [period for period, _ in islice(_periods(duty, since), most)]
 
 
 def _periods(duty: Duty, first: date) -> Iterator[tuple[str, date]]:

@@ -111,6 +111,8 @@ class JudgedSheet(Outbound):
     sheet: str | None = None
     rows: int
     accepted: int
+    numbers: tuple[str, ...] = ()
+    """Of the case that each accepted row belongs to, in the order of the sheet; of the first 20."""
     marked: str | None = None
 
 

@@ -181,13 +181,17 @@ def proven(sources: Mapping[str, str]) -> dict[str, frozenset[Side]]:
 
     What counts is a row of a table that a test is parametrized with: a column `rule`, and the verdict in a
     column `expected` ("met" or "broken") or `broken` (True or False), both written out. So the list cannot
-    outlive its tests: a table that no test runs on proves nothing, nor does one whose test is skipped.
+    outlive its tests: a table that no test runs on proves nothing, nor does one whose test, class or module is
+    marked as skipped or failing, or whose test begins with giving up. What is decided while a test runs is not seen.
     """
     found: dict[str, set[Side]] = {}
     for name, source in sources.items():
         for rule, side in _tried(ast.parse(source, name)):
             found.setdefault(rule, set()).add(side)
     return {rule: frozenset(sides) for rule, sides in found.items()}
+
+
+_SKIPPED = {"skip", "skipif", "xfail", "importorskip"}
 
 
 def _tried(module: ast.Module) -> Iterator[tuple[str, Side]]:
@@ -197,11 +201,7 @@ def _tried(module: ast.Module) -> Iterator[tuple[str, Side]]:
             tables |= {t.id: statement.value for t in statement.targets if isinstance(t, ast.Name)}
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             tables[statement.target.id] = statement.value or statement.target
-    for node in ast.walk(module):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test"):
-            continue
-        if {_called(mark) for mark in node.decorator_list} & {"skip", "skipif", "xfail"}:
-            continue
+    for node in _tests(module.body):
         for mark in node.decorator_list:
             if _called(mark) == "parametrize" and isinstance(mark, ast.Call) and len(mark.args) >= 2:
                 names = _names(mark.args[0])
@@ -209,6 +209,36 @@ def _tried(module: ast.Module) -> Iterator[tuple[str, Side]]:
                 rows = tables.get(rows.id, rows) if isinstance(rows, ast.Name) else rows
                 for cells in _rows(rows):
                     yield from _verdict(dict(zip(names, cells, strict=False)))
+
+
+def _tests(body: Sequence[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The tests that pytest runs: of the module and of its classes, never one within a function."""
+    if _SKIPPED & {_called(mark) for mark in _marks(body)} or _gives_up(body):
+        return
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if _SKIPPED & {_called(mark) for mark in node.decorator_list}:
+                continue
+            if isinstance(node, ast.ClassDef):
+                if node.name.startswith("Test"):
+                    yield from _tests(node.body)
+            elif node.name.startswith("test") and not _gives_up(node.body):
+                yield node
+
+
+def _marks(body: Sequence[ast.stmt]) -> Iterator[ast.expr]:
+    """`pytestmark = pytest.mark.skip`, or a list of marks."""
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in targets):
+            value = getattr(node, "value", None)
+            yield from value.elts if isinstance(value, ast.List | ast.Tuple) else filter(None, [value])
+
+
+def _gives_up(body: Sequence[ast.stmt]) -> bool:
+    """`pytest.skip(…)` without any condition."""
+    calls = (node.value for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+    return any(_called(call) in _SKIPPED or _called(call) == "fail" for call in calls)
 
 
 def _called(mark: ast.expr) -> str:

@@ -4,10 +4,10 @@ Reading and writing spreadsheets is not here, nor are rules that need more than 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import partial
 from typing import Annotated, Any
 
@@ -37,6 +37,7 @@ from shared.contracts.types import (
 from shared.notices import entries, values
 from shared.notices.cards import Block
 from shared.notices.columns import Column
+from shared.notices.layout import Computed
 from shared.notices.model import CodeList, Form, Notice, Round
 
 TEXT_LIMIT = 2000
@@ -315,7 +316,7 @@ class FormJudge:
             column = next((c for c in block.columns if c.key == "".join(path[2:3])), None)
             key = "/".join(path[:3])
         code, detail, rule = error["type"], error["msg"], ""
-        if column and column.rule and (code == "limit" or code.endswith(".length")):
+        if column and column.rule and (code in KEPT_BY_COLUMN or code.endswith(".length")):
             rule = column.rule
         elif code.startswith("R-"):
             rule = code.split(".")[0]
@@ -389,6 +390,9 @@ def _rows_fault(code: str) -> str:
     return "至少要填写一行" if code == "too_short" else f"应为不超过{BLOCK_ROWS}行的列表"
 
 
+KEPT_BY_COLUMN = {"limit", "list.closed", "list.several"}
+"""What the `rule` of a column is about: how long its value is, and that it is one of those in its closed list."""
+
 OURS = {"at_least_one", "not_negative", "date", "limit", "number", "flag", "least"}
 """Codes of `values` that need no prefix; one with a dot or `R-` is ours anyway."""
 
@@ -400,3 +404,80 @@ def dates_of(stored: Values, form: Form) -> tuple[date, date] | None:
         if column.type == "period" and value and value.get("start"):
             return date.fromisoformat(value["start"]), date.fromisoformat(value["end"])
     return None
+
+
+# --- figures that follow from others -------------------------------------------------------------------
+
+_EXACT = Context(prec=250)
+"""Digits enough for any quotient of two numbers of SHORT_LIMIT characters: nothing is rounded on the way."""
+
+_DECIMALS = Decimal("1E-10")
+"""Roots are rounded to this, so that exactly 5 % a year is 5 and not a little more (指引 3.2.2: 高于5%)."""
+
+_NUMBERS: dict[str, str | None] = {
+    "integer": None,
+    "decimal": None,
+    "percent": None,
+    "amount": "number",
+    "quantity": "number",
+}
+"""Types that can be reckoned with, and the part of the value that is the number."""
+
+
+def figures(form: Form, stored: Values) -> dict[str, Decimal | None]:
+    """What the form computes from a stored row, by key; None where the row does not give enough for it."""
+    return {one.key: _figure(form, one, stored) for one in form.computed}
+
+
+def _figure(form: Form, one: Computed, stored: Values) -> Decimal | None:
+    found = [_number(form.by_key[key], stored.get(key)) for key in one.of]
+    known = [n for n in found if n is not None]
+    if len(known) < len(found):
+        return None
+    exact = mean(known) if one.how == "mean" else growth(known, yearly=one.how == "mean_growth")
+    # `plus` makes nothing of a nothing below zero, which would be printed as -0.
+    return None if exact is None else _EXACT.plus(exact.quantize(_DECIMALS, context=_EXACT))
+
+
+def _number(column: Column, value: Any) -> Decimal | None:
+    part = _NUMBERS[column.type]
+    if part is not None and value is not None:
+        value = value.get(part)
+    return None if value is None else Decimal(str(value))
+
+
+def mean(of: Sequence[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for one in of:
+        total = _EXACT.add(total, one)
+    return _EXACT.divide(total, Decimal(len(of)))
+
+
+def growth(of: Sequence[Decimal], *, yearly: bool = False) -> Decimal | None:
+    """The compound rate in percent from the first figure to the last, or the mean of the `yearly` rates (AMB-06).
+    From nothing, or from less than nothing, there is no rate."""
+    bases = of[:-1] if yearly else of[:1]
+    if min(of) < 0 or min(bases) == 0:
+        return None
+    if yearly:
+        steps = [_EXACT.divide(after, before) for before, after in zip(bases, of[1:], strict=True)]
+        ratio = mean(steps)
+    else:
+        ratio = _root(_EXACT.divide(of[-1], of[0]), len(of) - 1)
+    return _EXACT.multiply(_EXACT.subtract(ratio, Decimal(1)), Decimal(100))
+
+
+def _root(of: Decimal, n: int) -> Decimal:
+    return of if n == 1 or of == 0 else _EXACT.power(of, _EXACT.divide(Decimal(1), Decimal(n)))
+
+
+def miscomputed(form: Form) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What cannot be computed: from columns that are no numbers, or under a name that is taken."""
+    for i, one in enumerate(form.computed):
+        taken = [*form.by_key, *form.blocks, *(line.key for line in form.lines)]
+        if one.key in (*taken, *(other.key for other in form.computed[:i])):
+            yield ("computed", i, "key"), f"{one.key} 已用于本表的另一栏"
+        for j, key in enumerate(one.of):
+            column = form.by_key.get(key)
+            if column is None or column.type not in _NUMBERS:
+                yield ("computed", i, "of", j), f"{key} 不是数字，不能用于计算"

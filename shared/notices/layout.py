@@ -49,11 +49,11 @@ class Computed(Data):
 
 
 class Form(Data):
-    """One annex. From this and from nothing else come the event's model, the JSON Schema, the blank
-    workbook, the reader of filled-in ones, and the printed catalogue. It is a list, with `columns`, or a `card`.
+    """One annex. From this and from nothing else come the event's model, the JSON Schema, the blank workbook and
+    the reader of filled-in ones, and of a list the printed catalogue. It is a list, with `columns`, or a `card`.
 
     A filing of a form that `continues` another belongs to the case that the other opened. One with a `report` opens
-    no case, but tells of one.
+    no case, but tells of one. A `derived` one is ours: the source asks for it and prints none.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^F[\d-]+$")]
@@ -74,6 +74,7 @@ class Form(Data):
     computed: tuple[Computed, ...] = ()
     continues: str | None = None
     report: Report | None = None
+    derived: bool = False
     lines: tuple[Footer, ...] = ()
     notes: tuple[Note, ...] = ()
     group: Key | None = None

@@ -145,6 +145,20 @@ class Given(Data):
     clause: Clause
 
 
+class Target(Data):
+    """A number that the source wants reached, and that stops nobody: cases, or the districts that have one, in the
+    stages named. `about` where the source says 左右."""
+
+    rule: RuleId
+    name: Text
+    clause: Clause
+    number: Annotated[int, Field(ge=1)]
+    unit: Text
+    of: Literal["cases", "districts"] = "cases"
+    about: bool = False
+    stages: Annotated[tuple[Key, ...], Field(min_length=1)]
+
+
 class Ladder(Data):
     """Reminders before and after a deadline; moved to the previous working day, never on a rest day."""
 
@@ -227,6 +241,7 @@ class Notice(Data):
     roles: dict[Key, Role] = {}
     grounds: tuple[Ground, ...] = ()
     duties: tuple[Duty, ...] = ()
+    targets: tuple[Target, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
     assumptions: dict[str, str] = {}
 
@@ -262,6 +277,15 @@ class Notice(Data):
     def form_title(self, form: Form) -> str:
         """The title on the annex: the form's own heading, or the name in the annex list (AMB-01)."""
         return self.round.fill(form.title if self.title_source == "form" else form.title_in_notice)
+
+    def behind(self, form: str) -> list[str]:
+        """The form that a form continues, the one that this continues, and so on: the last one opens the case."""
+        found: list[str] = []
+        one = self.by_form.get(form)
+        while one is not None and one.continues and one.continues not in found:
+            found.append(one.continues)
+            one = self.by_form.get(one.continues)
+        return found
 
     def may_file(self, form: str, kind: Kind) -> bool:
         return any(form in a.forms and kind in a.kinds for a in self.allowed)
@@ -354,7 +378,8 @@ class Notice(Data):
             for j, form in enumerate(start.forms):
                 if form not in forms:
                     yield ("procedure", "start", i, "forms", j), f"没有表 {form}；现有 {listed(forms)}"
-        for one in self.forms:
+        named = {form for start in self.procedure.start for form in start.forms}
+        for one in self.forms if named <= forms else ():
             begins = [s for s in self.procedure.start if (not s.forms or one.id in s.forms) and not s.where]
             if not begins and one.report is None and one.continues is None:
                 yield ("procedure", "start"), f"表 {one.id} 没有起点"
@@ -384,6 +409,9 @@ class Notice(Data):
                 for j, ground in enumerate(outcome.grounds):
                     if ground not in grounds:
                         yield (*where, "grounds", j), f"没有事由 {ground}；现有 {listed(grounds)}"
+                for j, rule_id in enumerate(outcome.judges):
+                    if rule_id not in self.by_rule or self.by_rule[rule_id].judged_by is None:
+                        yield (*where, "judges", j), f"没有由人认定（judged_by）的规则 {rule_id}"
                 for j, form in enumerate(outcome.forms):
                     if form not in forms:
                         yield (*where, "forms", j), f"没有表 {form}；现有 {listed(forms)}"
@@ -392,6 +420,8 @@ class Notice(Data):
                 yield ("duties", i, "form"), f"没有表 {duty.form}；现有 {listed(forms)}"
             elif self.by_form[duty.form].report is None:
                 yield ("duties", i, "form"), f"表 {duty.form} 不是报告（report）"
+            elif duty.told_in and duty.told_in not in self.by_form[duty.form].blocks:
+                yield ("duties", i, "told_in"), f"表 {duty.form} 中没有名为 {duty.told_in} 的表格"
             if duty.ground and duty.ground not in grounds:
                 yield ("duties", i, "ground"), f"没有事由 {duty.ground}；现有 {listed(grounds)}"
             if duty.rule and duty.rule not in self.by_rule:
@@ -400,6 +430,19 @@ class Notice(Data):
                 if stage_id not in self.procedure.by_id:
                     known = listed(self.procedure.by_id)
                     yield ("duties", i, "stages", j), f"没有阶段 {stage_id}；现有 {known}"
+        for i, one in enumerate(self.forms):
+            for key, ground in one.report.raises.items() if one.report else ():
+                if key not in one.blocks:
+                    yield ("forms", i, "report", "raises", key), f"表 {one.id} 中没有名为 {key} 的表格"
+                if ground not in grounds:
+                    yield ("forms", i, "report", "raises", key), f"没有事由 {ground}；现有 {listed(grounds)}"
+        for i, target in enumerate(self.targets):
+            if target.rule not in self.by_rule:
+                yield ("targets", i, "rule"), f"没有规则 {target.rule}"
+            for j, stage_id in enumerate(target.stages):
+                if stage_id not in self.procedure.by_id:
+                    known = listed(self.procedure.by_id)
+                    yield ("targets", i, "stages", j), f"没有阶段 {stage_id}；现有 {known}"
         for i, rule in enumerate(self.rules):
             if rule.judged_by and rule.judged_by not in actors:
                 yield ("rules", i, "judged_by"), f"没有办理者 {rule.judged_by}；现有 {listed(actors)}"

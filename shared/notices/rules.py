@@ -12,15 +12,15 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from shared.contracts.types import Finding, ItemKind, Kind, Values, Verdict
-from shared.notices.cards import Block
+from shared.contracts.types import Assessment, Finding, ItemKind, Kind, Values, Verdict
 from shared.notices.columns import Column
-from shared.notices.forms import dates_of
+from shared.notices.forms import dates_of, figures, miscomputed
 from shared.notices.model import Form, Notice, Rule
 from shared.notices.values import printed
 
 _T = cel.Type
 _TEXTS = _T.List(_T.STRING)
+_ROWS = _T.List(_T.Map(_T.STRING, _T.STRING))
 
 _COMMON: dict[str, Any] = {
     "filer.kind": _T.STRING,
@@ -42,6 +42,9 @@ _ITEM: dict[str, Any] = {
     "item.late": _T.BOOL,
     "item.start": _T.STRING,
     "item.end": _T.STRING,
+    "item.district": _T.STRING,
+    "item.district_name": _T.STRING,
+    "item.materials": _TEXTS,
     "facts.published_earlier": _T.BOOL,
     "facts.published_where": _T.STRING,
     "facts.refiled": _T.BOOL,
@@ -72,6 +75,9 @@ _KINDS: dict[str, Any] = {
 }
 """What a plain value is to an expression; text where nothing is said. A date is ISO text."""
 
+_PARAMS = ((bool, _T.BOOL), (int, _T.INT), (float, _T.DOUBLE), (tuple, _TEXTS), (str, _T.STRING))
+"""In this order: to Python a truth is a whole number."""
+
 _NAME = re.compile(r"\{([^{}]*)\}")
 _DOTTED = re.compile(r"[a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*")
 _FACT = re.compile(r"\bfacts\.([a-z_0-9]+)")
@@ -96,6 +102,7 @@ class Item:
     """One row with the circumstances of its filing.
 
     The unit is whom the item is counted against: the recommender if there is one (AMB-14), else the filer.
+    The district is the one it is filed in: its code and what people call it. `materials` came with it.
     """
 
     form: Form
@@ -110,6 +117,9 @@ class Item:
     late: bool
     unit_kind: Kind | None = None
     unit_name: str | None = None
+    district: str = ""
+    district_name: str = ""
+    materials: tuple[str, ...] = ()
 
 
 class RuleError(ValueError):
@@ -120,11 +130,14 @@ class RuleError(ValueError):
         self.where = where
 
 
-def _names(columns: Mapping[str, Column], blocks: Mapping[str, Block]) -> dict[str, Any]:
-    """A table within a card is known by how many rows it has and by its columns, each a list of texts."""
-    names: dict[str, Any] = {}
-    for key, block in blocks.items():
+def _names(form: Form) -> dict[str, Any]:
+    """A table within a card is known by how many rows it has, by its columns, each a list of texts, and by its
+    rows, each with its texts by column. A computed figure is known by its key."""
+    columns: dict[str, Column] = {**form.by_key, **_line_columns(form)}
+    names: dict[str, Any] = {f"row.{one.key}": _T.DOUBLE for one in form.computed}
+    for key, block in form.blocks.items():
         names[f"row.{key}.count"] = _T.INT
+        names[f"row.{key}.rows"] = _ROWS
         names |= {f"row.{key}.{column.key}": _TEXTS for column in block.columns}
     for key, column in columns.items():
         parts = _PARTS.get(column.type)
@@ -137,16 +150,8 @@ def _names(columns: Mapping[str, Column], blocks: Mapping[str, Block]) -> dict[s
 
 def _params(rule: Rule) -> dict[str, Any]:
     return {
-        name: _T.BOOL
-        if isinstance(v, bool)
-        else _T.INT
-        if isinstance(v, int)
-        else _T.DOUBLE
-        if isinstance(v, float)
-        else _TEXTS
-        if isinstance(v, tuple)
-        else _T.STRING
-        for name, v in rule.params.items()
+        name: next(kind for of, kind in _PARAMS if isinstance(value, of))
+        for name, value in rule.params.items()
     }
 
 
@@ -186,7 +191,7 @@ class _Compiled:
     params: dict[str, Any]
     tallied: bool
 
-    def verdict(self, known: dict[str, Any], on: date) -> Verdict:
+    def verdict(self, known: Mapping[str, Any], on: date) -> Verdict:
         rule = self.rule
         if (rule.since and on < rule.since) or (rule.until and on > rule.until):
             return "not_in_force"
@@ -194,15 +199,34 @@ class _Compiled:
             return "not_applicable"
         return "met" if self.holds.true(known, self.params) else "broken"
 
-    def says(self, known: Mapping[str, Any]) -> str:
+    def filled(self, template: str | None, known: Mapping[str, Any]) -> str:
         data = {**known, **self.params}
-        return _NAME.sub(lambda m: _spoken(data[m[1]]), self.rule.says or "")
+        return _NAME.sub(lambda m: _spoken(data[m[1]]), template or "")
 
 
 def _spoken(value: Any) -> str:
     if isinstance(value, bool):
         return "是" if value else "否"
+    if isinstance(value, float):
+        # Four decimals are enough to read, unless they hide on which side of a whole number it lies.
+        near = round(value, 4)
+        return f"{value if near.is_integer() else near:.10f}".rstrip("0").rstrip(".")
     return "、".join(value) if isinstance(value, list) else f"{value}"
+
+
+def _unseen(notice: Notice, i: int, rule: Rule) -> Iterator[RuleError]:
+    """Evidence that no item has. What is not about one item has neither a figure nor evidence."""
+    if rule.scope == "package" and (rule.figure is not None or rule.evidence):
+        yield RuleError(("rules", i, "scope"), "scope: package 的规则不能有 figure 和 evidence")
+        return
+    for form in notice.forms:
+        if rule.forms and form.id not in rule.forms:
+            continue
+        known = {*form.by_key, *form.blocks, *(m.key for m in notice.materials if form.id in m.forms)}
+        for j, key in enumerate(rule.evidence):
+            if key not in known:
+                why = f"表 {form.id} 没有栏目或材料 {key}；现有 {'、'.join(sorted(known))}"
+                yield RuleError(("rules", i, "evidence", j), why)
 
 
 class RuleBook:
@@ -224,8 +248,11 @@ class RuleBook:
         self._by_form: dict[str, list[_Compiled]] = {f.id: [] for f in notice.forms}
         self._package: list[_Compiled] = []
         self._tallies: dict[str, list[tuple[str, str, Any]]] = {f.id: [] for f in notice.forms}
-        rows = {f.id: _names({**f.by_key, **_line_columns(f)}, f.blocks) for f in notice.forms}
+        rows = {f.id: _names(f) for f in notice.forms}
+        for i, form_ in enumerate(notice.forms):
+            self._errors += [RuleError(("forms", i, *where), why) for where, why in miscomputed(form_)]
         for i, rule in enumerate(notice.rules):
+            self._errors += _unseen(notice, i, rule)
             if rule.holds is None:
                 continue
             uses = set(_FACT.findall(f"{rule.when} {rule.holds}")) & tallied
@@ -306,10 +333,11 @@ class RuleBook:
         if rule.when is not None:
             when = self._expression(("rules", i, "when"), rule.when, names, params, form)
         holds = self._expression(("rules", i, "holds"), rule.holds or "", names, params, form)
-        for name in _NAME.findall(rule.says or ""):
-            if name not in names:
-                why = f"占位符 {{{name}}} 没有对应的值{_meant(name, names)}"
-                self._errors.append(RuleError(("rules", i, "says"), why))
+        for part, template in (("says", rule.says), ("figure", rule.figure)):
+            for name in _NAME.findall(template or ""):
+                if name not in names:
+                    why = f"占位符 {{{name}}} 没有对应的值{_meant(name, names)}"
+                    self._errors.append(RuleError(("rules", i, part), why))
         return _Compiled(rule, when, holds, params, tallied)
 
     # --- judging ---
@@ -335,6 +363,9 @@ class RuleBook:
             "item.late": item.late,
             "item.start": str(start),
             "item.end": str(end),
+            "item.district": item.district,
+            "item.district_name": item.district_name,
+            "item.materials": list(item.materials),
             "facts.published_earlier": facts.published_earlier,
             "facts.published_where": facts.published_where,
             "facts.refiled": facts.refiled,
@@ -343,9 +374,10 @@ class RuleBook:
             known[f"facts.{name}"] = count
         for key, block in item.form.blocks.items():
             rows = item.stored.get(key) or ()
-            known[f"row.{key}.count"] = len(rows)
+            texts = [{column.key: printed(row.get(column.key)) for column in block.columns} for row in rows]
+            known |= {f"row.{key}.count": len(texts), f"row.{key}.rows": texts}
             for column in block.columns:
-                known[f"row.{key}.{column.key}"] = [printed(row.get(column.key)) for row in rows]
+                known[f"row.{key}.{column.key}"] = [text[column.key] for text in texts]
         for column in item.form.by_key.values():
             value = item.stored.get(column.key)
             parts = _PARTS.get(column.type)
@@ -356,6 +388,8 @@ class RuleBook:
                 known[f"row.{column.key}.{part}"] = _seen(value.get(part) if value else None, kind)
         for line in item.form.lines:
             known[f"row.{line.key}"] = item.stored.get(line.key) or ""
+        for key, figure in figures(item.form, item.stored).items():
+            known[f"row.{key}"] = _seen(figure, _T.DOUBLE)
         return known
 
     def asks(self, form: str) -> frozenset[str]:
@@ -370,7 +404,7 @@ class RuleBook:
         for one in self._by_form[form]:
             if one.tallied is tallied:
                 verdict = one.verdict(known, on)
-                yield one.rule, verdict, one.says(known) if verdict == "broken" else ""
+                yield one.rule, verdict, one.filled(one.rule.says, known) if verdict == "broken" else ""
 
     def findings(
         self, form: str, known: dict[str, Any], on: date, *, tallied: bool, root: str = "#/data/values"
@@ -386,6 +420,21 @@ class RuleBook:
             )
             for rule, verdict, says in self.verdicts(form, known, on, tallied=tallied)
             if verdict == "broken"
+        ]
+
+    def assess(self, form: str, known: Mapping[str, Any], on: date) -> list[Assessment]:
+        """What each rule with a figure found in the item, met or not, so that a reviewer sees them all."""
+        return [
+            Assessment(
+                rule=one.rule.id,
+                clause=one.rule.clause,
+                severity=one.rule.severity,
+                verdict=one.verdict(known, on),
+                figure=one.filled(one.rule.figure, known),
+                evidence=one.rule.evidence,
+            )
+            for one in self._by_form[form]
+            if one.rule.figure is not None
         ]
 
     def tallies(self, form: str, known: dict[str, Any]) -> list[tuple[str, str]]:
@@ -409,7 +458,7 @@ class RuleBook:
                 code=one.rule.id,
                 severity=one.rule.severity,
                 clause=one.rule.clause,
-                detail=one.says(known),
+                detail=one.filled(one.rule.says, known),
                 pointer="#/data",
             )
             for one in self._package

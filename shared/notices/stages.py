@@ -18,6 +18,10 @@ DeadlineId = Annotated[str, StringConstraints(pattern=r"^DL-\d\d$")]
 
 PARTIES = ("filer", "recommender", "district", "city")
 """Who acts in every procedure: who filed, who recommended it, the district that it lies in, who issued the notice."""
+OURS = frozenset(
+    "file amend recount missed raise fact score report report_late report_unowed".split()  # noqa: SIM905  # one line
+)
+"""What the engine itself writes into a history besides the outcomes of a procedure: no outcome may be called so."""
 CLOCK = "clock"
 """The actor of what happens because a term is over, or because a ground was raised."""
 
@@ -48,6 +52,10 @@ class Outcome(Data):
     `by_filing` comes about by a filing (of one of `forms`, where they are named) and by nothing else. `raised` is
     what the clock does when a ground is raised; `grounds` are those that the clock rests on at the end of a term.
 
+    `judges` are the conditions that this decision must judge, where it needs a judgement: without them, all that its
+    role judges but for those that another outcome names. One with `last_days` may be decided only in so many last
+    days of the stage's term.
+
     `term`, of a stage that the case comes back to: it `resumes` the date that it had when the case left it, or a
     new term `follows` that date; otherwise it begins anew.
     """
@@ -61,6 +69,8 @@ class Outcome(Data):
     forms: tuple[str, ...] = ()
     raised: bool = False
     grounds: tuple[RuleId, ...] = ()
+    judges: tuple[RuleId, ...] = ()
+    last_days: Annotated[int, Field(gt=0)] | None = None
     term: Literal["resumes", "follows"] | None = None
     clause: Clause | None = None
 
@@ -68,6 +78,8 @@ class Outcome(Data):
     def _forms_by_filing(self) -> Self:
         if self.forms and not self.by_filing:
             raise ValueError("forms 只用于由报送引起的结果（by_filing）")
+        if self.judges and "judgement" not in self.needs:
+            raise ValueError("judges 只用于须作认定的结果（needs: [judgement]）")
         return self
 
 
@@ -221,6 +233,8 @@ class Procedure(Data):
                 yield ("stages", i, "id"), f"阶段 {stage.id} 出现了两次"
             for key, outcome in stage.outcomes.items():
                 where = ("stages", i, "outcomes", key)
+                if key in OURS:
+                    yield where, f"{key} 是系统自用的结果名，请另取"
                 if outcome.to not in self.by_id:
                     missing = True
                     yield (*where, "to"), f"没有阶段 {outcome.to}；现有 {known}"
@@ -232,6 +246,8 @@ class Procedure(Data):
                         (*where, "actor"),
                         f"期限届满（within.then）和出现事由（raised）的结果由 {CLOCK} 办理，其他结果不是",
                     )
+                if outcome.last_days and stage.within is None:
+                    yield (*where, "last_days"), "本阶段没有期限（within），没有最后若干日"
                 if "panel" in outcome.needs and stage.panel is None:
                     yield (*where, "needs"), "本阶段没有评审（panel）"
             if len([o for o in stage.outcomes.values() if o.raised]) > 1:
@@ -257,8 +273,9 @@ class Duty(Data):
 
     It is due `yearly` on a day (`02-29` is the end of February), at the end of every quarter, or `days` after the
     case came into those stages (`entry`) or after a change was reported (`change`). A yearly report `covers` that
-    year or the one before; none is owed for a time before the title. When `misses` of one duty are overdue, its
-    `ground` is raised. The day itself stands as printed, also when it is a rest day (R-GEN-009).
+    year or the one before; none is owed for a time before the title. A report that is about a change must have rows
+    in the table `told_in`. When so many `misses` of the duties with its `ground` are overdue, that is raised, and they
+    count no more. The day itself stands as printed, also when it is a rest day (R-GEN-009).
     """
 
     id: DeadlineId
@@ -272,6 +289,7 @@ class Duty(Data):
     after: Literal["entry", "change"] | None = None
     days: Annotated[int, Field(gt=0)] | None = None
     covers: Literal["same", "previous"] = "same"
+    told_in: Key | None = None
     ground: RuleId | None = None
     misses: Annotated[int, Field(ge=1)] = 1
     derived: bool = False
@@ -287,10 +305,12 @@ class Duty(Data):
 
 class Report(Data):
     """A form that opens no case but tells of one: `about` is the column with the number or the name of that case,
-    `period` are the columns that say which year or quarter it is about."""
+    `period` are the columns that say which year or quarter it is about. `raises` is by table of the form: what is
+    listed there raises that ground."""
 
     about: Key
     period: Annotated[tuple[Key, ...], Field(max_length=2)] = ()
+    raises: dict[Key, RuleId] = {}
 
 
 def listed(names: Sequence[str] | dict[str, Any] | set[str]) -> str:

@@ -3,7 +3,9 @@
 Services never create or change any of it: they bind, and refuse to start on something else.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import nats.js.errors
@@ -103,6 +105,25 @@ CONSUMERS = tuple(
     for cls in ("in", "evt")
     if (events := tuple(e for e in EVENTS if e.cls == cls and service in e.hears))
 )
+
+
+async def unfinished_since(js: JetStreamContext, consumers: Iterable[Consumer]) -> datetime | None:
+    """When the oldest message was stored that one of these consumers has not finished with; None when there is none.
+    What is unread was said before now, however late it will be heard."""
+    oldest: datetime | None = None
+    for consumer in consumers:
+        info = await js.consumer_info(consumer.stream, consumer.durable)
+        if not info.num_pending and not info.num_ack_pending:
+            continue
+        floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        try:
+            # The next of any subject: no later than the one that is meant.
+            found = await js.get_msg(consumer.stream, seq=floor + 1, subject=">", next=True)
+        except nats.js.errors.NotFoundError:
+            continue  # finished with meanwhile
+        if found.time and (oldest is None or found.time < oldest):
+            oldest = found.time
+    return oldest
 
 
 class Drift(RuntimeError):

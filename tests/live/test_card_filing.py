@@ -66,5 +66,5 @@ async def test_an_application_that_says_too_much_is_refused_with_its_place(local
     answer = await file(local, "卡片测试机构二", case_docx(CASE | {"lessons": "长" * 501}))
     assert answer["rejected"]
     assert [(e["rule"], e["severity"], e["sheet"], e["cell"]) for e in answer["errors"]] == [
-        ("R-COL-034", "hard", "文档", "正文第21段")
+        ("R-COL-034", "hard", "附件10-1.docx", "正文第21段")
     ]

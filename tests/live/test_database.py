@@ -506,9 +506,15 @@ async def test_the_clock_looks_only_at_what_is_due(postgres: Postgres, database:
             "20000",
         }
         assert {len(case.owed) for case in found.values()} == {1}
-        assert len(await review.woken(conn, now, ["n"], (), most=3)) == 3
-        sql = review.WOKEN.replace(":now", "$1").replace(":notices", "$2").replace(":most", "$3")
-        plan = "\n".join(row[0] for row in await conn.driver.fetch(f"explain {sql}", now, ["n"], 200))
+        assert len(await review.woken(conn, now, ["n"], ["n"], most=3)) == 3
+        assert await review.ripe(conn, now, ["n"], ["n"], ())
+        assert not await review.ripe(conn, now, ["n"], ["n"], list(found))
+        # A notice that has lost its duties: what is left of them finds nobody.
+        assert len(await review.woken(conn, now, ["n"], ())) == 5
+        sql = review.WOKEN.replace(":now", "$1").replace(":notices", "$2").replace(":owing", "$3")
+        sql = sql.replace(":most", "$4").replace(":stuck", "$5")
+        explained = await conn.driver.fetch(f"explain {sql}", now, ["n"], ["n"], 200, [])
+        plan = "\n".join(row[0] for row in explained)
         assert "review_case_wakes" in plan
         assert "review_duty_wakes" in plan
         assert "Seq Scan on" not in plan

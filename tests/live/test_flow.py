@@ -585,8 +585,9 @@ def verified(lines: list[dict[str, Any]]) -> bool:
     for line in lines:
         row = {k: v for k, v in line.items() if k != "hash"}
         row |= {"case": str(row["case"]), "at": row["at"].isoformat()}
-        row |= {k: json.loads(row[k]) for k in ("rules", "acknowledges", "fixes")}
-        text = json.dumps([previous, row], sort_keys=True, ensure_ascii=False)
+        row |= {k: json.loads(row[k]) for k in ("rules", "acknowledges", "fixes", "data")}
+        said = {k: v for k, v in row.items() if k != "data" or v}
+        text = json.dumps([previous, said], sort_keys=True, ensure_ascii=False)
         if sha256(text.encode()).hexdigest() != line["hash"]:
             return False
         previous = line["hash"]

@@ -36,7 +36,7 @@ AGENCIES = """
 - {code: "990100", kind: city, name: 永平市工业局, short: 永平市局, source: 试验}
 - {code: "990101", kind: K2, name: 临江区工业局, short: 临江区, district: "990101", source: 试验}
 - {code: street-01, kind: K4, name: 临江街道办事处, short: 临江街道, source: 试验}
-- {code: head-01, kind: K4, name: 永平工坊总站, short: 工坊总站, source: 试验}
+- {code: head-01, kind: K1, name: 永平工坊总站, short: 工坊总站, source: 试验}
 """
 
 
@@ -211,6 +211,7 @@ def kept(local: Local, tmp_path: Path, *arguments: str) -> tuple[int, Any]:
 def test_many_decisions_are_held_and_released_and_one_bad_one_stops_no_other(
     local: Local, tmp_path: Path
 ) -> None:
+    set_clock(local, "2026-03-02T02:00:00")
     cases = [guild(local, name) for name in ("一行会", "二行会", "三行会")]
     for case in cases[:2]:
         for n, expert in enumerate(("e-1", "e-2", "e-3")):
@@ -242,6 +243,15 @@ def test_many_decisions_are_held_and_released_and_one_bad_one_stops_no_other(
     assert (status, told["score"], told["judgements"]["R-GU-002"]) == (0, "80.00", "met")
     assert [(d["duty"], d["state"]) for d in told["duties"]][:2] == [("DL-92", "owed"), ("DL-94", "owed")]
 
+    status, counted = kept(local, tmp_path, "case", "count", "--notice", GUILDS)
+    assert [(t["now"], t["number"]) for t in counted["targets"]] == [(3, 10), (1, 2)]
+    assert {c["stage"]: c["cases"] for c in counted["stages"]}["review"] == 1
+    status, due = kept(local, tmp_path, "case", "due", "--notice", GUILDS, "--until", "2026-03-31")
+    mine = [(d["what"], d["period"]) for d in due if d["title"] in ("一行会", "二行会") and d["period"]]
+    assert mine == [("DL-92", "2026-1")] * 2
+    command = ["case", "list", "--notice", GUILDS, "--by-score"]
+    assert [c["score"] for c in kept(local, tmp_path, *command)[1]][:3] == ["80.00", "80.00", None]
+
 
 def test_discarded_decisions_never_take_effect(local: Local) -> None:
     case = guild(local, "四行会")
@@ -265,7 +275,7 @@ def test_what_others_report_comes_before_the_city_and_the_history_plays_again(
     case = guild(local, "五行会", patron="市工业局")
     assert stage(local, case) == "listed"
     low = FactReported(
-        case=case, kind="survey", occurred_on=date(2026, 5, 1), detail="会员评价调查", score=Decimal("41.5")
+        case=case, kind="survey", occurred_on=date(2026, 2, 20), detail="会员评价调查", score=Decimal("41.5")
     )
     assert "accepted" in ask(local, "head-01", registry.FACT_REPORTED, low)
     assert stage(local, case) == "ruling"
@@ -278,6 +288,8 @@ def test_what_others_report_comes_before_the_city_and_the_history_plays_again(
     no = DecisionMade(case=case, outcome="revoke", reason="评价低", rules=("R-GU-011",))
     assert ask(local, "990101", registry.DECISION_MADE, no)["status"] == 403
     assert "accepted" in ask(local, "990100", registry.DECISION_MADE, no)
+    refusals = kept(local, tmp_path, "case", "show", str(case))[1]["refused"]
+    assert [(r["publisher"], r["what"], r["code"]) for r in refusals] == [("990101", "revoke", "authority")]
     # For a case that is over: recorded, without effect, and said so.
     late = ask(local, "head-01", registry.FACT_REPORTED, low.model_copy(update={"detail": "又一次调查"}))
     assert [e["code"] for e in late["errors"]] == ["case.ended"]
@@ -285,7 +297,7 @@ def test_what_others_report_comes_before_the_city_and_the_history_plays_again(
     assert kept(local, tmp_path, "case", "verify", str(case)) == (0, {"cases": 1, "wrong": []})
     local.postgres.sql(f"""update review."case" set title = '别的' where "case" = '{case}'""", "yiqi")
     status, told = kept(local, tmp_path, "case", "verify", str(case))
-    assert (status, [w["why"] for w in told["wrong"]]) == (1, ["内容与最后一次报送不符"])
+    assert (status, [w["why"] for w in told["wrong"]]) == (1, ["第1次报送的内容与经过不符"])
 
 
 def test_every_case_of_this_file_plays_again(local: Local, tmp_path: Path) -> None:

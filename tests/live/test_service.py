@@ -148,7 +148,7 @@ def test_an_older_schema_is_not_ready(running: Local) -> None:
     try:
         wait_until(lambda: running.page(NAME, "readyz") == "", 5, "not ready")
     finally:
-        running.postgres.sql("update intake.alembic_version set version_num = '0001'", "yiqi")
+        running.postgres.sql("update intake.alembic_version set version_num = '0002'", "yiqi")
     wait_until(lambda: running.page(NAME, "readyz") == "ok\n", 5, "ready again")
 
 

@@ -25,7 +25,23 @@ from shared.contracts.types import Finding, Kind
 from shared.notices.load import CompiledNotice, load
 from shared.notices.rules import Facts
 from tests import workbooks as made
-from tests.documents import CASE, STATEMENT, TITLE, USCC, Box, Part, Raw, case_docx, docx, runs, symbol
+from tests.documents import (
+    CASE,
+    FIRM,
+    HEAD,
+    STATEMENT,
+    SURVEY,
+    TITLE,
+    USCC,
+    Box,
+    Part,
+    Raw,
+    case_docx,
+    docx,
+    firm,
+    runs,
+    symbol,
+)
 
 DATA = Path(workbook.__file__).parents[2] / "shared" / "notices" / "data"
 NOTICE = load(DATA / "gz-collection-2025q1.yaml")
@@ -134,7 +150,7 @@ def _cut(text: str, limit: int) -> str:
 def test_a_document_that_says_too_much_is_told_where(rule: str, key: str, limit: int, broken: bool) -> None:
     found = filed(case_docx(CASE | {key: "5" * (limit + broken)})).findings
     assert [(f.rule, f.severity, f.sheet, f.row) for f in found] == (
-        [(rule, "hard", "文档", None)] if broken else []
+        [(rule, "hard", "附件.docx", None)] if broken else []
     )
     assert all(f.cell and f.cell.startswith(("表1第9行", "正文第")) for f in found)
 
@@ -253,18 +269,6 @@ def test_track_changes_and_content_controls_show_what_people_see() -> None:
 
 # --- 附件9-2 ------------------------------------------------------------------------------------------------
 
-HEAD = ["推荐单位：某区局", "填报人：李四　填报时间： 2025年3月5日"]
-
-
-def firm(name: str, uscc: str = USCC) -> list[list[str | Box]]:
-    return [
-        ["推荐企业名称", name, "社会信用代码", uscc],
-        ["企业简介", Box("做检测的企业", 3)],
-        ["推荐理由", Box("技术领先", 3)],
-        ["企业联系人姓名", "王五", "企业联系人职务", "总经理"],
-        ["企业联系人联系方式", "13800138000", "备注", ""],
-    ]
-
 
 def test_one_card_is_one_enterprise_and_copies_of_the_table_are_several() -> None:
     """T-COL-16: split."""
@@ -294,6 +298,11 @@ def test_a_whole_copy_has_a_head_of_its_own() -> None:
         ("R-COL-029", "甲公司、乙公司", True),
         ("R-COL-029", "甲科技有限公司和乙有限公司", True),
         ("R-COL-029", "甲\n乙；丙", True),
+        ("R-COL-029", "广州甲信息科技\n有限公司", False),
+        ("R-COL-029", "广州甲有限公司\n天河分公司", False),
+        ("R-COL-029", "甲公司\n（原名乙公司）", False),
+        ("R-COL-029", "甲公司；", False),
+        ("R-COL-029", "甲公司\n乙公司", True),
     ],
 )
 def test_two_enterprises_in_one_card_are_refused(rule: str, name: str, broken: bool) -> None:
@@ -310,32 +319,6 @@ def test_who_may_file_a_card() -> None:
 
 
 # --- 附件9-1 ------------------------------------------------------------------------------------------------
-
-SURVEY: list[Any] = [
-    "附件9-1",
-    "“城市合伙人”可开发资源摸查表 (2025 年度)",
-    "填报单位:某局",
-    "填报人:李四",
-    "填报时间: 2025 年 10 月 9 日",
-    [
-        [Box("城市\n无形\n资产\n资源", merge="restart"), "序号", "资源描述", "资源名称", "具体内容\n(含数量)", "时间", "备注"],
-        [Box(merge="continue"), Box("1", merge="restart"), Box("参与城市品牌活动或城市应用场景", merge="restart"), "灯光节", "合作1项", "11月", ""],
-        [Box(merge="continue"), Box(merge="continue"), Box(merge="continue"), "花市", "展位3个", "1月", "可谈"],
-        [Box(merge="continue"), "2", "城市品牌特许权益", "", "", "", ""],
-    ],
-    [
-        [Box("城市大型活动资源", merge="restart"), "序号", "资源描述", "资源名称", "时间地点", "是否提供冠名权",
-         "是否提供门票资源", "是否提供VIP接待", "是否提供广告或现场展示", "备注"],
-        [Box(merge="continue"), "1", "广州主办的重大体育赛事活动资源", "马拉松", "12月 天河", "是", "否", "无", "√", ""],
-    ],
-    [
-        ["", "序号", "资源描述", "资源名称", "具体内容（含类型、数量、时段等）", "时间", "备注"],
-        ["城市公共广告资源", "2", "可用于支持城市合伙人开发的各类户外广告资源", "大屏", "户外大屏2块", "全年", ""],
-        [Box("官方推广展示资源", merge="restart"), "1", "市、区人民政府官方网站展示城市合伙人链接", "官网", "首页链接", "", ""],
-        [Box(merge="continue"), "3", "国内外友城的路演", "", "", "", ""],
-        ["其他特色资源", "", "", "古村落", "可合作3处", "", ""],
-    ],
-]  # fmt: skip
 
 
 def test_a_survey_is_read_block_by_block() -> None:
@@ -449,12 +432,28 @@ def test_a_worksheet_with_the_category_merged_beside_its_rows() -> None:
 
 
 def test_cards_are_not_counted_twice() -> None:
-    """AMB-03: a case counts where 附件10-2 lists it, resources not at all, each enterprise once."""
+    """AMB-03: a case counts apart from the list that has it too, resources not at all, each enterprise once."""
     case, survey, firm_ = (
         filed(d, "K1") for d in (case_docx(CASE), docx(SURVEY), docx([*HEAD, firm("甲公司")]))
     )
-    assert [checked.rows[0][0].tallies for checked in (case, survey)] == [[], []]
+    assert [checked.rows[0][0].tallies for checked in (case, survey)] == [
+        [("direction_applications", "D09")],
+        [],
+    ]
     assert dict(firm_.rows[0][0].tallies) == {"direction_items": "D11", "direction_products": "D11"}
+
+
+def test_applications_count_without_the_list_that_should_come_with_them() -> None:
+    """Spec §3.1: five cases are five products of D09, whether 附件10-2 lists them in the same package or not."""
+    cases = [
+        CASE | dict.fromkeys(("case_name", "case_name_2", "case_title"), f"{n}公司—案例")
+        for n in "甲乙丙丁戊"
+    ]
+    for kind, rule, within in (("K1", "R-COL-010", 2), ("K4", "R-COL-011", 1), ("K6", "R-COL-012", 3)):
+        sheets = [sheet for case in cases for sheet in read(case_docx(case))]
+        checked = parse.offline(_filing(kind), sheets)
+        over = [any(f.rule == rule for f in one.findings) for one in checked]
+        assert over == [False] * within + [True] * (5 - within)
 
 
 @pytest.mark.parametrize(
@@ -484,10 +483,9 @@ def test_a_text_of_blanks_takes_no_time() -> None:
         ["备注", f"专职（{blanks}"],
         [f"企业简介（{blanks}x", "其中：" + blanks + "）人"],
     ]
-    assert (
-        only(docx([*HEAD, table, blanks + "注", "五、典型经验" + blanks + "x"])).raw["company_name"]
-        == "甲公司"
-    )
+    (sheet,) = read(docx([*HEAD, table, blanks + "注", "五、典型经验" + blanks + "x"]))
+    assert sheet.rows[0].raw["company_name"] == "甲公司"
+    assert {f.code for f in sheet.findings} == {"card.unread"}
 
 
 def test_old_word_documents_are_refused_with_advice() -> None:
@@ -600,18 +598,6 @@ def _cells(data: bytes, form: str) -> dict[str, str]:
     return found
 
 
-FIRM = {
-    "recommender": "某区局",
-    "filled_by": "李四",
-    "filled_on": "2025年3月5日",
-    "company_name": "甲公司",
-    "uscc": USCC,
-    "company_intro": "做检测的企业",
-    "reason": "技术领先",
-    "contact_name": "王五",
-    "contact_title": "总经理",
-    "contact_phone": "13800138000",
-}
 RESOURCE = {"reporting_org": "某局", "filled_by": "李四", "filled_on": "2025年3月5日"}
 
 

@@ -14,6 +14,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import getaddresses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
@@ -21,6 +22,8 @@ from uuid import UUID
 import pytest
 
 import services.notify
+from services.intake.packages import number_of_case
+from services.intake.parse import Judged
 from services.notify.address import BadAddress
 from services.notify.compose import (
     LETTERS,
@@ -42,6 +45,7 @@ from services.notify.owed import (
     letters_of_package,
     letters_of_refusal,
 )
+from services.notify.quotes import deadline_basis
 from services.notify.reminders import correction_rungs, rungs
 from shared.contracts.case import (
     CaseAdvanced,
@@ -56,7 +60,8 @@ from shared.contracts.problem import MOST
 from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRefused
 from shared.contracts.types import Finding, Party
 from shared.notices.calendar import Calendar
-from shared.notices.directory import Directory
+from shared.notices.directory import Agency, Directory
+from shared.notices.forms import Row
 from shared.notices.load import load_all
 from shared.notices.model import Notice
 from tests.unit import test_letters_of_lives as lives
@@ -529,8 +534,17 @@ def test_the_day_of_writing_is_that_of_guangzhou() -> None:
 
 def test_dates_are_printed_as_official_documents_print_them() -> None:
     assert day("2025-03-07") == "2025年3月7日（星期五）"
-    known = {"date": "2025-03-08", "from": None, "rest_day": True, "provisional": False, "derived": False}
+    known = {
+        "date": "2025-03-08",
+        "from": None,
+        "at": None,
+        "rest_day": True,
+        "provisional": False,
+        "derived": False,
+    }
     assert due(known) == "2025年3月8日（星期六）截止，当日为休息日，日期不顺延"
+    assert due({**known, "at": "17:00", "rest_day": False}) == "2025年3月8日17时（星期六）截止"
+    assert due({**known, "at": "12:30", "rest_day": False}) == "2025年3月8日12时30分（星期六）截止"
     assert countdown(-12) == "已过期12天"
 
 
@@ -561,6 +575,132 @@ def test_a_letter_is_never_sent_without_what_it_announces() -> None:
     (owed,) = letters_of_package(NOTICE, package(), DIRECTORY)
     with pytest.raises(MissingAttachment):
         compose(owed, message_id_domain=DOMAIN, sender=SENDER, date=AT, files={})
+
+
+def plain(owed: Owed) -> str:
+    return text(replace(owed, address=owed.address or "someone@th.example"))
+
+
+STATIONS, CLUSTERS = (load_all()[id_].notice for id_ in ("gz-stations-2019", "gz-clusters"))
+REPORT_SHEET = JudgedSheet(file="季度.xlsx", form="F12-3", sheet="信息", rows=2, accepted=1)
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "partly", "refused"])
+def test_a_package_of_reports_is_answered_by_their_duty_and_not_by_the_date_of_the_round(
+    outcome: str,
+) -> None:
+    judged = package(notice=STATIONS.id, outcome=outcome, sheets=(REPORT_SHEET,), late=True, findings=())
+    filed = replace_filer(judged)
+    (owed,) = letters_of_package(STATIONS, filed, DIRECTORY)
+    for content in (plain(owed), body(replace(owed, address="a@b.example"), "html")):
+        assert "公约·二5〔DL-15〕定期报送区域行业、企业和需求信息" in content
+        assert not re.search("6月18日|6月21日|受理截止|截止日", content)
+        assert ("的报送期限为每季度末前" in content) is (outcome != "accepted")
+
+
+def replace_filer(judged: PackageJudged) -> PackageJudged:
+    """Filed by a body that has a filing date in the round of the stations."""
+    filer = Party(code="k6-x", kind="K6", name="某某公司", email="a@b.example")
+    return judged.model_copy(update={"filer": filer})
+
+
+def test_a_package_with_an_application_beside_its_reports_keeps_the_date_of_the_round() -> None:
+    sheets = (REPORT_SHEET, JudgedSheet(file="申请.xlsx", form="F12", sheet="表", rows=1, accepted=0))
+    judged = replace_filer(package(notice=STATIONS.id, sheets=sheets, findings=()))
+    (owed,) = letters_of_package(STATIONS, judged, DIRECTORY)
+    assert "期限：2019年6月18日17时（星期二）截止" in plain(owed)
+    assert owed.params["due"]["at"] == "17:00"
+
+
+def test_a_refused_report_is_answered_by_its_duty() -> None:
+    filer = Party(code="k6-x", kind="K6", name="某某公司", email="a@b.example")
+    refused = refusal(notice=STATIONS.id, form="F12-2", filer=filer, district="440106")
+    (owed,) = letters_of_refusal(STATIONS, refused, DIRECTORY, event="e")
+    content = plain(owed)
+    assert "公约·二5〔DL-14〕" in content
+    assert "“年度服务工作总结和下一年度计划”的报送期限为每年12月31日前" in content
+    assert "期限：" not in content
+    (owed,) = letters_of_refusal(STATIONS, refused.model_copy(update={"form": "F12"}), DIRECTORY, event="e")
+    assert owed.params["due"]["date"] == "2019-06-18"
+
+
+def test_a_form_that_continues_a_case_rests_on_its_own_clause() -> None:
+    data = NOTICE.model_dump(mode="python")
+    later = {**data["forms"][0], "id": "F4", "annex": "附件4", "clause": "附件4", "continues": "F3"}
+    data["forms"] = (*data["forms"], later)
+    notice = Notice.model_validate(data)
+    sheet = JudgedSheet(file="附件4.xlsx", form="F4", sheet="表", rows=1, accepted=0)
+    (owed,) = letters_of_package(notice, package(sheets=(sheet,), outcome="refused"), DIRECTORY)
+    assert owed.params["due"] is None
+    assert [c["clause"] for c in owed.params["clauses"]] == ["附件4"]
+    (owed,) = letters_of_refusal(notice, refusal(form="F4"), DIRECTORY, event="e")
+    assert owed.params["due"] is None
+
+
+def reminder_of(notice: Notice, id_: str, agency: Agency = DISTRICT) -> Owed:
+    deadline = notice.by_deadline[id_]
+    rung = rungs(deadline, CALENDAR)[0]
+    return letter_of_deadline(notice, deadline, rung, agency, DIRECTORY, CALENDAR)
+
+
+def test_a_reminder_prints_the_hour_of_its_deadline() -> None:
+    content = text(reminder_of(STATIONS, "DL-11"), datetime(2019, 6, 4, 1, tzinfo=UTC))
+    assert "期限：2019年6月18日17时（星期二）截止" in content
+    assert "时（" not in text(reminder_of(STATIONS, "DL-12"), datetime(2019, 6, 4, 1, tzinfo=UTC))
+
+
+def test_a_reminder_rests_on_the_rules_that_bind_its_reader_and_not_on_those_about_files() -> None:
+    """Many rules have the clause of the deadline; R-STA-030 is about the form of the stations."""
+
+    def ids(notice: Notice, id_: str) -> list[str]:
+        return [c["id"] for c in reminder_of(notice, id_).params["clauses"]]
+
+    assert ids(STATIONS, "DL-12") == ["R-STA-031"]
+    assert ids(STATIONS, "DL-11") == ["R-STA-032"]
+    # A dozen conventions of ours share the clause of our own date.
+    ours = deadline_basis(STATIONS, STATIONS.by_deadline["DL-61"])
+    assert "R-GEN-003" not in [c["id"] for c in ours]
+    collection = load_all()["gz-collection-2025q1"].notice
+    assert ids(collection, "DL-01") == ["R-COL-019", "R-COL-017"]
+    # Where nothing is strict, what is wanted is quoted.
+    assert ids(collection, "DL-02") == ["R-COL-004"]
+    # What is only wanted goes behind what is strict, and so is not quoted beside it.
+    soft = {**NOTICE.rules[0].model_dump(), "id": "R-COL-099", "severity": "soft"}
+    mixed = Notice.model_validate({**NOTICE.model_dump(mode="python"), "rules": (soft, *NOTICE.rules)})
+    assert ids(mixed, "DL-01") == ["R-COL-019"]
+    many = [{**NOTICE.rules[0].model_dump(), "id": f"R-COL-10{n}"} for n in range(5)]
+    crowded = Notice.model_validate({**NOTICE.model_dump(mode="python"), "rules": (*NOTICE.rules, *many)})
+    assert ids(crowded, "DL-01") == ["R-COL-019", "R-COL-100", "R-COL-101"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "accepted", "said"),
+    [
+        (("F3-7K3M9QXA", "F3-0VN4R2TC"), 2, "项目编号：F3-7K3M9QXA、F3-0VN4R2TC"),
+        (("F3-7K3M9QXA",) * 2, 2, "项目编号：F3-7K3M9QXA"),
+        (tuple(f"F3-{n:08}" for n in range(20)), 31, "F3-00000019等31项"),
+        ((), 0, None),
+    ],
+)
+def test_the_answer_to_a_package_lists_the_numbers_of_its_cases(
+    numbers: tuple[str, ...], accepted: int, said: str | None
+) -> None:
+    sheet = JudgedSheet(
+        file="附件3.xlsx", form="F3", sheet="清单", rows=40, accepted=accepted, numbers=numbers
+    )
+    (owed,) = letters_of_package(NOTICE, package(sheets=(sheet,)), DIRECTORY)
+    for kind in ("plain", "html"):
+        # Ends there: what is all is not said to be more.
+        ends = rf"{said}(\r?\n|</span>)" if said else "(?!)"
+        assert bool(re.search(ends, body(owed, kind))) is (said is not None)
+        assert ("项目编号：" in body(owed, kind)) is (said is not None)
+
+
+def test_a_report_is_listed_under_the_number_of_the_case_that_it_tells_of() -> None:
+    judged = Judged("F3", Row({}, ()), [], "F3", case=CASE)
+    assert number_of_case(judged) == judged.number
+    about = SimpleNamespace(number="F12-7K3M9QXA")
+    assert number_of_case(Judged("F12-3", Row({}, ()), [], "F12-3", case=CASE, owner=about)) == about.number
 
 
 # ---- what the mail is

@@ -81,6 +81,8 @@ def test_severities_of_the_register_are_those_of_the_specification() -> None:
 
 DIFFERENT = {
     "R-COL-033a": "soft: the specification has the limit hard and the indicators soft in one rule",
+    "R-STA-030a": "soft: an address alone does not prove in which district somebody is registered",
+    "R-STA-034a": "soft: the register has the invariant hard; a date of our own only notes",
     "R-COL-035a": "附件10-1 as a whole: the name stands in three parts of it",
 }
 """Rules to which a notice gives another severity or clause than the register, and why."""
@@ -209,6 +211,18 @@ HEAD = '@pytest.mark.parametrize(("rule", "case", "expected"), '
         ("@pytest.mark.skip\n" + HEAD + '[("R-X", 1, "met")])\ndef test_a(): ...', ""),
         ("@pytest.mark.xfail(reason='x')\n" + HEAD + '[("R-X", 1, "met")])\ndef test_a(): ...', ""),
         (HEAD + '[pytest.param("R-X", 1, "met", marks=pytest.mark.skip)])\ndef test_a(): ...', ""),
+        ("pytestmark = pytest.mark.skip\n" + HEAD + '[("R-X", 1, "met")])\ndef test_a(): ...', ""),
+        ("pytestmark = [p.mark.a, p.mark.xfail()]\n" + HEAD + '[("R-X", 1, "met")])\ndef test_a(): ...', ""),
+        (
+            "@pytest.mark.skip\nclass TestA:\n    "
+            + HEAD
+            + '[("R-X", 1, "met")])\n    def test_a(self): ...',
+            "",
+        ),
+        ("class TestA:\n    " + HEAD + '[("R-X", 1, "met")])\n    def test_a(self): ...', "met"),
+        ("class Other:\n    " + HEAD + '[("R-X", 1, "met")])\n    def test_a(self): ...', ""),
+        (HEAD + "[('R-X', 1, 'met')])\ndef test_a():\n    '''Why.'''\n    pytest.skip('later')", ""),
+        ("def outer():\n    " + HEAD + '[("R-X", 1, "met")])\n    def test_a(): ...', ""),
         # nor does what is not written out
         (HEAD + '[("R-X", 1, side) for side in SIDES])\ndef test_a(): ...', ""),
         ("@p.parametrize('rule', ['R-X'])\ndef test_a(): ...", ""),

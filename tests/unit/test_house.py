@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import dev
+from shared.notices.load import load_all
+from shared.notices.procedure import draw
 
 ROOT = Path(dev.__file__).parent
 
@@ -45,3 +47,16 @@ def test_ci_runs_the_tests_from_anywhere() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert re.search(r"^make test$", script.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("notice", ["gz-stations-2019", "gz-clusters"])
+def test_the_readme_draws_the_procedure_as_it_is(notice: str) -> None:
+    assert f"```mermaid\n{draw(load_all()[notice].notice)}```" in (ROOT / "README.md").read_text()
+
+
+def test_the_chinese_readme_names_letters_as_their_subjects_do() -> None:
+    """A district officer looks a mail up by the word in its brackets."""
+    named = set(re.findall("〔(.+?)〕", (ROOT / "README.zh-CN.md").read_text()))
+    letters = (ROOT / "services/notify/letters").glob("*/subject.txt")
+    subjects = "".join(path.read_text() for path in letters)
+    assert [word for word in named if word not in subjects] == []

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from email.headerregistry import Address
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,9 +23,12 @@ from shared.contracts.case import (
 )
 from shared.contracts.types import Party
 from shared.notices.directory import Directory
+from shared.notices.load import load, load_all
 from shared.notices.model import Notice
 
 DIRECTORY = Directory.load()
+IN_FORCE = {id_: compiled.notice for id_, compiled in load_all().items()}
+LATER = load(Path(__file__).parents[1] / "examples/gz-stations-2026.yaml").notice
 CASE = UUID("6f1ad64e-6a3b-5d0f-9d0c-1e5b2c7a4f10")
 AT = datetime(2025, 3, 4, 1, 0, tzinfo=UTC)
 CITY, DISTRICT, HEAD = "440100", "440106", "cyyqsh"
@@ -467,7 +471,33 @@ EVENTS = (
     MISSED_AGAIN, RAISED, RAISED_BY_CLOCK, RAISED_IN_RENEWAL, RAISED_IN_HEARING, RAISED_AT_END, COLLATION,
     TO_DISTRICT, RESUBMITTED,
 )  # fmt: skip
-SAMPLES = [letter for event in EVENTS for letter in owed(event, AT)]
+GIVEN = Party(code=CITY, kind="city", name="广州市工业和信息化局")
+
+
+def real(event: CaseChanged, notice: str) -> list[Owed]:
+    """What a notice that is in force says of it."""
+    known = {**IN_FORCE, LATER.id: LATER}[notice]
+    form = "F15" if notice == "gz-clusters" else "F12"
+    return letters_of_case(known, event.model_copy(update={"notice": notice, "form": form}), DIRECTORY)
+
+
+MISDIRECTED = station(
+    CaseReturned, stage="misdirected_filing", outcome="misdirected", actor=DISTRICT, recommender=DISTRICT,
+    reason="注册地址在白云区",
+)  # fmt: skip
+SHOWN_TO_ALL = cluster(
+    stage="public_notice", outcome="propose", actor=CITY, due=date(2025, 3, 13), provisional=True
+)
+TO_SIGN = station(stage="compact", outcome="publish", actor=CITY, due=date(2019, 7, 17))
+
+SAMPLES = [
+    *(letter for event in EVENTS for letter in owed(event, AT)),
+    *(letter for event in EVENTS if event.notice == CLUSTERS.id
+      for letter in owed(event.model_copy(update={"filer": GIVEN, "unit": CITY}), AT)),
+    *real(MISDIRECTED, "gz-stations-2019"),
+    *real(SHOWN_TO_ALL, "gz-clusters"),
+    *real(TO_SIGN, "gz-stations-2019"),
+]  # fmt: skip
 
 
 # ---- which, and to whom
@@ -666,14 +696,17 @@ def test_a_miss_says_what_when_how_to_file_it_still_and_what_it_may_become() -> 
         "，已过",
         "填写“附件2 集群年度培育情况信息表”，在“集群编号或名称”一栏填写本项目的编号 GZ-JQ-2025-0007",
         "在“填报年度”栏填写2024年",
-        "可能成为“依据”所列的事由（未及时报送集群年度培育情况信息表）。是否据此提出撤销，由有关部门人工核实后决定",
+        "已登记为“依据”所列的事由（未及时报送集群年度培育情况信息表）。"
+        "是否据此办理“提出撤销”，由有权提出的单位核实后决定",
         "指引·4.2〔DL-06〕集群年度培育情况",
         "指引·4.3.3〔R-CLU-076〕未及时报送",
         without=["累计"],
     )
     said(
         MISSED_AGAIN,
-        "系统累计2次后登记（系统默认，非通知规定）",
+        "同一事由所涉的报送事项累计逾期2次的，系统登记为“依据”所列的事由"
+        "（不支持市区两级中小企业主管部门的相关工作）（系统默认，非通知规定）。"
+        "是否据此办理“提出退出意见”，由有权提出的单位核实后决定",
         "2024年12月31日（星期二）截止（系统默认，非通知规定）",
         without=["栏填写2024"],
     )
@@ -714,7 +747,7 @@ def test_a_role_that_must_act_is_told_what_it_may_decide_and_until_when() -> Non
     said(
         COLLATION,
         "现处于“汇总与初步审核”阶段，由贵单位（服务总站）办理",
-        "本阶段可作的决定：提交专家评审、退回",
+        "本阶段可作的决定：提交专家评审（forward）、退回（return）",
         "2025年3月18日（星期二）截止（系统默认，非通知规定）",
         "公约·一7〔ST-STA-4〕汇总与初步审核",
         "站点指引·三(五)：服务总站",
@@ -785,10 +818,166 @@ def test_times_are_printed_as_people_write_them() -> None:
         "quarterly": False,
         "after": None,
         "days": None,
+        "since": None,
         "derived": False,
     }
     assert when({**known, "yearly": "02-29"}) == "每年2月底前"
     assert when({**known, "yearly": "12-31", "derived": True}) == "每年12月31日前（系统默认，非通知规定）"
     assert when({**known, "quarterly": True}) == "每季度末前"
     assert when({**known, "after": "entry", "days": 30}) == "列入名单之日起30日内"
-    assert until({"date": "2028-03-03", "derived": True}) == "2028年3月3日（系统默认，非通知规定）"
+    signed = {**known, "since": "签署公约"}
+    assert when({**signed, "after": "entry", "days": 30}) == "签署公约之日起30日内"
+    assert when({**signed, "after": "change", "days": 30}) == "签署公约之后，发生变更之日起30日内"
+    assert when({**signed, "quarterly": True}) == "签署公约之后，每季度末前"
+    ended = {"date": "2028-03-03", "provisional": False, "derived": True}
+    assert until(ended) == "2028年3月3日（系统默认，非通知规定）"
+    assert until({**ended, "provisional": True, "derived": False}).startswith("2028年3月3日（暂定")
+
+
+# ---- what a district officer needs them to say
+
+
+def shows(letter: Owed, *texts: str, without: Sequence[str] = ()) -> None:
+    for kind in ("plain", "html"):
+        content = part(letter, kind)
+        assert [t for t in texts if t not in content] == []
+        assert [t for t in without if t in content] == []
+
+
+@pytest.mark.parametrize("event", [MISSED, REPORTED, PROPOSED, EXPIRED, QUESTIONED, REVOKED, KEPT, RENEWED])
+def test_what_the_notice_brought_in_is_told_to_the_department_of_its_district(event: CaseChanged) -> None:
+    given = event.model_copy(update={"filer": GIVEN, "unit": CITY})
+    letter = one(given)
+    assert (letter.to, letter.to_name) == (DISTRICT, "天河区商务金融局")
+    assert letter.key.endswith(f"/{DISTRICT}")
+    # The district neither filed it nor can be asked by itself.
+    shows(
+        letter,
+        "如有疑问，请联系广州市工业和信息化局中小企业处",
+        without=["贵单位报送的项目", "请联系天河区"],
+    )
+
+
+def test_a_hearing_about_what_the_notice_brought_in_is_held_in_writing() -> None:
+    letter = one(HEARING.model_copy(update={"filer": GIVEN, "unit": CITY}))
+    assert letter.to == DISTRICT
+    shows(letter, "通知列入的本区项目", "书面告知下列单位", without=["在系统中办理“陈述意见”"])
+
+
+def test_what_a_district_that_nobody_knows_was_given_stays_with_the_issuer() -> None:
+    assert one(MISSED.model_copy(update={"filer": GIVEN, "district": "449999"})).to == CITY
+
+
+def test_a_ground_against_what_the_notice_brought_in_is_to_be_asked_of_the_district() -> None:
+    letter = one(RAISED_BY_CLOCK.model_copy(update={"filer": GIVEN, "unit": CITY}))
+    assert letter.to == CITY
+    shows(letter, "如有疑问，请联系天河区商务金融局")
+
+
+def test_a_miss_that_moves_the_case_by_itself_says_so() -> None:
+    (letter,) = real(MISSED, "gz-clusters")
+    shows(
+        letter,
+        "系统已按程序将本项目转入“撤销审定”阶段，提请广州市工业和信息化局审核",
+        "是否撤销由人工核实后决定，目前尚未作出决定",
+        without=["是否据此", "累计"],
+    )
+    # Where it is before the city already, nothing moves.
+    (letter,) = real(MISSED.model_copy(update={"stage": "revocation"}), "gz-clusters")
+    shows(letter, "是否据此办理“撤销认定”，由有权提出的单位核实后决定", without=["转入"])
+
+
+def test_one_miss_of_several_that_count_moves_nothing() -> None:
+    late = MISSED_AGAIN.model_copy(update={"duty": "DL-14", "period": "2024"})
+    (letter,) = real(late, "gz-stations-2019")
+    shows(
+        letter,
+        "累计逾期2次的，系统登记为“依据”所列的事由",
+        "是否据此办理“提出撤销意见”，由有权提出的单位核实后决定",
+        without=["转入", "已登记为“依据”"],
+    )
+
+
+def test_a_miss_that_is_not_enough_by_itself_is_not_said_to_have_moved_the_case() -> None:
+    data = IN_FORCE["gz-clusters"].model_dump(mode="python")
+    for duty in data["duties"]:
+        duty["misses"] = 2
+    event = MISSED.model_copy(update={"notice": "gz-clusters"})
+    (letter,) = letters_of_case(Notice.model_validate(data), event, DIRECTORY)
+    shows(letter, "累计逾期2次的", without=["已按程序", "转入"])
+
+
+@pytest.mark.parametrize("notice", ["gz-stations-2019", "gz-stations-2026"])
+def test_who_is_on_the_list_and_must_sign_is_told_that_and_by_when(notice: str) -> None:
+    (letter,) = real(TO_SIGN, notice)
+    assert letter.letter == "published"
+    shows(
+        letter,
+        "请于2019年7月17日前办理：签署公约、挂牌运行。另请核对公布的名单",
+        "工作制度报服务总站备案：签署公约、挂牌运行之日起30日内",
+        "年度服务工作总结和下一年度计划：签署公约、挂牌运行之后，每年12月31日前",
+        without=["列入名单之日起"],
+    )
+    (undated,) = real(TO_SIGN.model_copy(update={"due": None}), notice)
+    shows(undated, "请办理：签署公约、挂牌运行。")
+
+
+@pytest.mark.parametrize("notice", ["gz-stations-2019", "gz-stations-2026"])
+def test_a_filing_in_the_wrong_district_is_told_where_to_and_how(notice: str) -> None:
+    (letter,) = real(MISDIRECTED, notice)
+    assert letter.letter == "misdirected"
+    shows(
+        letter,
+        "经天河区商务金融局审核，不属本区，请改报注册地所在区",
+        "无需逐项修改",
+        "推荐单位改为注册地所在区的中小企业主管部门",
+        "项目编号仍为 GZ-FWZ-2019-0031",
+        "1100号·四",
+        "注册地址在白云区",
+        without=["退回修改", "请逐项修改"],
+    )
+
+
+def test_a_cluster_on_public_notice_is_not_told_that_it_was_selected() -> None:
+    (letter,) = real(SHOWN_TO_ALL, "gz-clusters")
+    assert letter.letter == "proposed"
+    shows(
+        letter,
+        "拟列入名单，正在公示，公示至2025年3月13日（暂定，以当年放假安排公布后的日期为准）。本信不是认定结果",
+        "公示期满无异议的，转入“发布名单”阶段",
+        "指引 3.3.2",
+        without=["入选", "截止"],
+    )
+
+
+def test_who_must_recommend_reads_what_it_may_decide_and_is_not_told_to_ask_itself() -> None:
+    event = station(stage="recommendation", outcome="accept", actor=DISTRICT, recommender=DISTRICT)
+    (letter,) = real(event, "gz-stations-2019")
+    assert (letter.letter, letter.to) == ("recommend_wanted", DISTRICT)
+    shows(
+        letter,
+        "推荐上报（recommend）、退回补正（return）、初审不予推荐（reject）",
+        "如有疑问，请联系广州市工业和信息化局",
+        without=["withdraw", "请联系天河区"],
+    )
+    # Who decided before and is another may be asked.
+    shows(one(COLLATION), "如有疑问，请联系天河区商务金融局")
+
+
+def test_who_acts_twice_in_a_row_is_told_to_ask_the_issuer() -> None:
+    event = station(stage="expert_review", outcome="collate", actor=HEAD)
+    (letter,) = real(event, "gz-stations-2019")
+    assert (letter.letter, letter.to) == ("action_wanted", HEAD)
+    shows(
+        letter, "形成推荐意见（conclude）", "请联系广州市工业和信息化局", without=["请联系广州市产业园区商会"]
+    )
+
+
+@pytest.mark.parametrize("notice", [IN_FORCE["gz-stations-2019"], LATER], ids=["2019", "2026"])
+def test_the_head_station_that_proposes_is_not_heard_on_its_own_proposal(notice: Notice) -> None:
+    head = Party(code=HEAD, kind="K5", name="广州市产业园区商会")
+    event = station(
+        notice=notice.id, form="F12-5", filer=head, unit=HEAD, actor=HEAD,
+        stage="resident_ruling", outcome="propose_exit", rules=("R-STA-043",),
+    )  # fmt: skip
+    assert letters_of_case(notice, event, DIRECTORY) == []

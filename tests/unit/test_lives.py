@@ -19,7 +19,7 @@ from shared.contracts.problem import Problem
 from shared.contracts.submission import SubmissionAccepted
 from shared.contracts.types import Party
 from shared.notices.calendar import SHANGHAI, Calendar
-from shared.notices.load import load
+from shared.notices.load import NoticeBroken, load, load_all
 from shared.notices.stages import Panel
 
 FILE = Path(__file__).parents[1] / "examples/yongping/yongping-guilds-2026.yaml"
@@ -67,7 +67,8 @@ def told(form: str, period: str = "", on: str = "2027-02-01") -> SubmissionAccep
 
 
 def reported(case: Case, form: str, period: str, on: str, read: str | None = None) -> Step:
-    return report(NOTICE, case, told(form, period, on), at(read or on), CALENDAR)
+    (step,) = report(NOTICE, case, told(form, period, on), at(read or on), CALENDAR)
+    return step
 
 
 def said(**more: Any) -> FactReported:
@@ -129,20 +130,28 @@ def test_a_report_is_in_time_by_when_it_arrived(on: str, read: str, outcome: str
 
 
 def test_a_report_before_its_day_is_followed_by_the_next_year() -> None:
-    step = reported(listed(), "F2", "2026", "2026-12-20")
+    step = reported(listed(), "F2", "2026", "2027-01-20")
     assert owed(step.case, "DL-91") == [("2026", "2027-02-28", "done"), ("2027", "2028-02-29", "owed")]
     assert step.case.stage == "listed"
-    ahead = reported(step.case, "F2", "2028", "2026-12-21")
-    assert ahead.outcome == "report"
-    after = reported(ahead.case, "F2", "2027", "2027-01-21")
-    # 2028 has been told already.
-    assert owed(after.case, "DL-91")[-1] == ("2029", "2030-02-28", "owed")
 
 
-@pytest.mark.parametrize("period", ["2025", "2026"])
+def test_a_quarter_may_be_told_ahead_of_the_one_that_is_owed() -> None:
+    case = reported(listed(), "F3", "2026-2", "2026-03-20").case
+    assert owed(case, "DL-92") == [("2026-1", "2026-03-31", "owed"), ("2026-2", "2026-03-31", "done")]
+    after = reported(case, "F3", "2026-1", "2026-03-21")
+    # The second has been told already.
+    assert owed(after.case, "DL-92")[-1] == ("2026-3", "2026-09-30", "owed")
+
+
+@pytest.mark.parametrize(("on", "outcome"), [("2026-12-31", "report_unowed"), ("2027-01-01", "report")])
+def test_a_year_is_reported_when_it_is_over(on: str, outcome: str) -> None:
+    assert reported(listed(), "F2", "2026", on).outcome == outcome
+
+
+@pytest.mark.parametrize("period", ["2025", "2026", "2062", "2026-7", ""])
 def test_what_nobody_owes_is_recorded_and_changes_nothing(period: str) -> None:
-    case = reported(listed(), "F2", "2026", "2026-12-20").case
-    step = reported(case, "F2", period, "2026-12-21")
+    case = reported(listed(), "F2", "2026", "2027-01-20").case
+    step = reported(case, "F2", period, "2027-01-21")
     assert step.outcome == "report_unowed"
     assert replace(step.case, version=case.version) == case
 
@@ -151,6 +160,97 @@ def test_a_report_for_a_closed_case_is_recorded_without_effect() -> None:
     case = replace(listed(), stage="closed", owed=())
     step = reported(case, "F2", "2026", "2027-02-01")
     assert (step.outcome, step.case.stage, step.case.version) == ("report_unowed", "closed", case.version + 1)
+
+
+def test_before_the_city_only_what_its_stage_owes_is_settled() -> None:
+    ruling = facts(listed("2026-04-10"), ground="R-GU-012")[-1].case
+    assert owed(ruling, "DL-92") == []
+    assert reported(ruling, "F3", "2026-2", "2026-06-10").outcome == "report_unowed"
+    assert reported(ruling, "F2", "2026", "2027-01-10").outcome == "report"
+
+
+@pytest.mark.parametrize(("rows", "state"), [((), "owed"), (({"subject": "会长"},), "done")])
+def test_a_change_is_told_by_a_report_that_lists_one(rows: tuple[Any, ...], state: str) -> None:
+    duties = tuple(
+        d.model_copy(update={"told_in": "changes"}) if d.id == "DL-93" else d for d in NOTICE.duties
+    )
+    strict = NOTICE.model_copy(update={"duties": duties, "by_duty": {d.id: d for d in duties}})
+    case = facts(listed(), kind="change")[-1].case
+    filed = filing(
+        form="F4", case=UUID(int=77), about=ID, values={"changes": list(rows)}, received=at("2026-06-05")
+    )
+    steps = report(strict, case, filed, at("2026-06-05"), CALENDAR)
+    assert owed(steps[-1].case, "DL-93")[0][2] == state
+
+
+def test_what_a_report_lists_may_raise_a_ground() -> None:
+    clusters = load_all()["gz-clusters"].notice
+    case = replace(listed(), notice=clusters.id, form="F15", stage="recognised", owed=())
+    bad = {"incidents": [{"kind": "安全事故", "level": "较大", "happened_on": "2026-05-01"}]}
+    filed = filing(
+        form="F16", case=UUID(int=77), about=ID, period="2025", values=bad, received=at("2026-06-05")
+    )
+    steps = report(clusters, case, filed, at("2026-06-05"), CALENDAR)
+    assert [(s.outcome, s.rules) for s in steps] == [
+        ("report_unowed", ()),
+        ("raise", ("R-CLU-078",)),
+        ("question", ("R-CLU-078",)),
+    ]
+    assert (
+        len(report(clusters, case, filed.model_copy(update={"values": {}}), at("2026-06-05"), CALENDAR)) == 1
+    )
+
+
+def test_whom_nobody_knows_raises_nothing() -> None:
+    steps = fact(NOTICE, listed(), said(ground="R-GU-012"), "k6-x", at("2026-06-02"), CALENDAR, trusted=False)
+    assert not isinstance(steps, Problem)
+    assert [(s.outcome, s.rules, s.case.stage) for s in steps] == [("fact", ("R-GU-012",), "listed")]
+
+
+CLUSTERS = load_all()["gz-clusters"].notice
+
+
+@pytest.mark.parametrize(
+    ("on", "early"), [("2028-05-03", True), ("2028-05-04", False), ("2028-10-31", False)]
+)
+def test_a_reevaluation_is_applied_for_in_the_last_half_year(on: str, early: bool) -> None:
+    case = replace(
+        listed(),
+        notice=CLUSTERS.id,
+        form="F15",
+        stage="recognised",
+        due=date(2028, 10, 31),
+        owed=(),
+        wakes=None,
+    )
+    decision = DecisionMade(case=ID, outcome="reapply", reason="申请")
+    found = decide(CLUSTERS, case, decision, FILER, at(on), CALENDAR)
+    assert isinstance(found, Problem) is early
+    if isinstance(found, Problem):
+        assert "自2028年5月4日起办理" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("verdict", "codes"), [(None, ["judgements"]), ("not_met", ["judgements.not_met"]), ("met", [])]
+)
+def test_a_renewal_judges_the_targets_and_nothing_else(verdict: Any, codes: list[str]) -> None:
+    case = replace(
+        listed(), notice=CLUSTERS.id, form="F15", stage="reevaluation", paused=date(2025, 10, 31), owed=()
+    )
+    judged = {"R-CLU-071": verdict} if verdict else {}
+    decision = DecisionMade(case=ID, outcome="renew", reason="复核", judgements=judged)
+    found = decide(CLUSTERS, case, decision, CLUSTERS.issuer, at("2028-10-31"), CALENDAR)
+    assert ([e.code for e in found.errors] if isinstance(found, Problem) else []) == codes
+    if isinstance(found, Step):
+        assert (found.case.stage, found.case.due) == ("recognised", date(2031, 10, 31))
+
+
+def test_what_has_been_held_against_a_case_counts_no_more() -> None:
+    case = replace(listed(), wakes=None, due=None)
+    steps = elapse(NOTICE, case, at("2030-03-01", 0), CALENDAR)
+    raised = [str(s.at.astimezone(SHANGHAI).date()) for s in steps if s.outcome == "raise"]
+    # Two misses, and then two more.
+    assert raised == ["2028-03-01", "2030-03-01"]
 
 
 def test_the_second_miss_raises_the_ground_and_a_person_decides() -> None:
@@ -219,12 +319,13 @@ def test_a_duty_that_hangs_on_an_unknown_calendar_is_counted_again() -> None:
 
 def test_a_change_starts_a_term_and_its_report_ends_it() -> None:
     case = facts(listed(), kind="change")[-1].case
-    assert owed(case, "DL-93") == [("2026-06-01", "2026-06-11", "owed")]
+    # Ten days from when it was told, the 2nd: nobody is late for what nobody has heard of.
+    assert owed(case, "DL-93") == [("2026-06-01", "2026-06-12", "owed")]
     # Told again, it is owed once.
     again = facts(case, kind="change")[-1].case
     assert owed(again, "DL-93") == owed(case, "DL-93")
     assert owed(reported(case, "F4", "", "2026-06-11").case, "DL-93")[0][2] == "done"
-    missed = elapse(NOTICE, case, at("2026-06-12", 0), CALENDAR)
+    missed = elapse(NOTICE, case, at("2026-06-13", 0), CALENDAR)
     assert [(s.outcome, s.rules) for s in missed if s.rules] == [
         ("raise", ("R-GU-012",)),
         ("question", ("R-GU-012",)),
@@ -234,6 +335,7 @@ def test_a_change_starts_a_term_and_its_report_ends_it() -> None:
 @pytest.mark.parametrize(
     ("more", "outcomes"),
     [
+        ({"occurred_on": date(2026, 6, 2)}, ["fact"]),
         ({"ground": "R-GU-012"}, ["fact", "raise", "question"]),
         ({}, ["fact"]),
         ({"kind": "survey", "score": "59.9"}, ["fact", "raise", "question"]),
@@ -256,6 +358,12 @@ def test_a_survey_without_a_threshold_raises_nothing() -> None:
     free = NOTICE.model_copy(update={"grounds": grounds})
     steps = fact(free, listed(), said(kind="survey", score=Decimal(1)), OTHER, at("2026-06-02"), CALENDAR)
     assert [s.outcome for s in steps] == ["fact"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("day", [date(2026, 6, 3), date(9999, 12, 31)])
+def test_what_is_said_to_have_happened_tomorrow_is_refused(day: date) -> None:
+    found = fact(NOTICE, listed(), said(occurred_on=day, kind="change"), OTHER, at("2026-06-02"), CALENDAR)
+    assert refused(found) == "date"
 
 
 def test_an_unknown_ground_is_refused_with_those_that_there_are() -> None:
@@ -448,7 +556,42 @@ def test_what_was_approved_is_frozen() -> None:
 def test_times_are_compared_whatever_their_zone() -> None:
     case = listed()
     utc = datetime(2027, 2, 28, 15, 59, 59, tzinfo=UTC)
-    assert (
-        report(NOTICE, case, told("F2", "2026").model_copy(update={"received": utc}), utc, CALENDAR).outcome
-        == "report"
-    )
+    (step,) = report(NOTICE, case, told("F2", "2026").model_copy(update={"received": utc}), utc, CALENDAR)
+    assert step.outcome == "report"
+
+
+# --- the file ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "says"),
+    [
+        ("{stage: review, forms: [F1]}", "{stage: review, forms: [F9]}", "procedure.start[1].forms[0]", "没有表 F9"),
+        ("{stage: review, forms: [F1]}", "{stage: review, forms: [F1], where: {patron: [某]}}", "procedure.start", "表 F1 没有起点"),
+        ("experts: 3", "experts: 2", "procedure.stages[0].panel", "至少要3名专家"),
+        ("{name: 保留, to: listed, term", "{name: 保留, to: listed, needs: [panel], term", "procedure.stages[3].outcomes.keep.needs", "没有评审"),
+        ("to: ruling, actor: clock, raised: true}", "to: ruling, raised: true}", "procedure.stages[2].outcomes.question.actor", "出现事由"),
+        ("actor: clock, grounds: [R-GU-010]}", "actor: clock, raised: true}", "procedure.stages[2].outcomes", "只能有一个"),
+        ("grounds: [R-GU-010]}", "grounds: [R-GU-019]}", "procedure.stages[2].outcomes.lapse.grounds[0]", "没有事由 R-GU-019"),
+        ("{name: 退回, to", "{name: 退回, forms: [F1], to", "procedure.stages[0].outcomes.return", "由报送引起"),
+        ("{name: 重新报送, to: review, by_filing: true}", "{name: 重新报送, to: review, by_filing: true, forms: [F9]}", "procedure.stages[1].outcomes.resubmit.forms[0]", "没有表 F9"),
+        ("{working_days: 5}", "{by: DL-77}", "procedure.stages[1].within.by", "没有期限 DL-77"),
+        ("form: F3, stages", "form: F9, stages", "duties[1].form", "没有表 F9"),
+        ("form: F3, stages", "form: F1, stages", "duties[1].form", "表 F1 不是报告"),
+        ("ground: R-GU-012}", "ground: R-GU-019}", "duties[2].ground", "没有事由 R-GU-019"),
+        ("stages: [listed], quarterly", "stages: [list], quarterly", "duties[1].stages[0]", "没有阶段 list"),
+        ("quarterly: true}", 'quarterly: true, yearly: "06-30"}', "duties[1]", "有且仅有一个"),
+        ("after: entry, days: 30}", "after: entry}", "duties[3]", "必须同时出现"),
+        ("{about: guild, period: [report_year]}", "{about: gild, period: [report_year]}", "forms[1].report.about", "没有名为 gild 的列"),
+        ("R-GU-002, clause: 行会通知·一, severity: hard, text: 有固定的议事制度。, forms: [F1], judged_by: district", "R-GU-002, clause: 行会通知·一, severity: hard, text: 有固定的议事制度。, forms: [F1], judged_by: guild", "rules[1].judged_by", "没有办理者 guild"),
+        ("{rule: R-GU-003, name: 示范行会", "{rule: R-GU-009, name: 示范行会", "targets[0].rule", "没有规则 R-GU-009"),
+        ("form: F1, district", "form: F9, district", "given[0].form", "没有表 F9"),
+        ("about: true, stages: [listed, ruling]", "about: true, stages: [listed, rule]", "targets[0].stages[1]", "没有阶段 rule"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_it_is_told_with_its_place(old: str, new: str, where: str, says: str) -> None:
+    text = FILE.read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(NoticeBroken) as caught:
+        load(text.replace(old, new, 1).encode(), "试验.yaml")
+    assert [(e.path, says in e.message) for e in caught.value.errors] == [(where, True)]

@@ -161,6 +161,12 @@ ITEMS = [
     ("R-COL-010", Case("K2", form="F5", facts=counted(direction_items=3)), "broken"),
     ("R-COL-010", Case("K2", row=other(), facts=counted(direction_items=3)), "not_applicable"),
     ("R-COL-010", Case("K6", facts=counted(direction_items=3)), "not_applicable"),
+    # spec §3.1: each 附件10-1 is one product as well, though no 附件10-2 lists it
+    ("R-COL-010", Case("K1", form="F10-1", facts=counted(direction_applications=2)), "met"),
+    ("R-COL-010", Case("K1", form="F10-1", facts=counted(direction_applications=3)), "broken"),
+    ("R-COL-011", Case("K3", form="F10-1", facts=counted(products_by_application=2)), "broken"),
+    ("R-COL-011", Case("K3", form="F5", facts=counted(products=1, products_by_application=2)), "broken"),
+    ("R-COL-012", Case("K6", form="F10-1", facts=counted(direction_applications=4)), "broken"),
     # AMB-14: an institution that a district recommends is counted against the district
     ("R-COL-010", Case("K6", unit_kind="K2", facts=counted(direction_items=3)), "broken"),
     ("R-COL-012", Case("K6", unit_kind="K2", facts=counted(direction_items=4)), "not_applicable"),
@@ -198,6 +204,7 @@ ITEMS = [
     # 附件9-2 注: one enterprise a form
     ("R-COL-029", Case(form="F9-2"), "met"),
     ("R-COL-029", Case(form="F9-2", row={"company_name": "甲公司、乙公司"}), "broken"),
+    ("R-COL-029", Case(form="F9-2", row={"company_name": "甲信息科技\n有限公司"}), "met"),
     # 附件10-1: results with figures, a title of one shape that is everywhere the same, the declaration
     ("R-COL-033a", Case(form="F10-1"), "met"),
     ("R-COL-033a", Case(form="F10-1", row={"results": "成效显著。"}), "broken"),
@@ -310,7 +317,7 @@ def test_a_district_with_two_activities_and_one_product_in_one_direction() -> No
     case = Case("K2", item_kind="product", facts=facts)
     assert case.verdict("R-COL-010") == "broken"
     assert case.says("R-COL-010") == (
-        "某单位在法律服务方向已有服务活动2个、服务产品1款，共3个（款）；原则上每个方向不超过2个（款），"
+        "某单位在法律服务方向已有服务活动2个、服务产品1款，共3个（款），附件10-1申报书0份；原则上每个方向不超过2个（款），"
         "特别优秀的可由市局放宽"
     )
 
@@ -335,7 +342,7 @@ def test_a_platform_with_four_activities_and_two_products() -> None:
     for case in (Case("K3", facts=facts), Case("K3", form="F5", facts=facts)):
         assert case.verdict("R-COL-011") == "broken"
         assert case.says("R-COL-011") == (
-            "某单位已有服务活动4个、服务产品2款；原则上每个单位服务活动不超过3个、服务产品不超过1款，"
+            "某单位已有服务活动4个、服务产品2款（典型案例按附件10-1计为0款）；原则上每个单位服务活动不超过3个、服务产品不超过1款，"
             "特别优秀的可由市局放宽"
         )
 
@@ -372,7 +379,9 @@ def test_the_scenes_are_listed_for_an_item_that_names_none() -> None:
         (Case("K1", form="F5"), [("direction_items", "D04"), ("direction_products", "D04")]),
         (Case("K5", row=other()), []),
         (Case("K3"), [("activities", "")]),
-        (Case("K4", form="F5"), [("products", "")]),
+        (Case("K4", form="F5"), [("products", ""), ("products_by_application", "")]),
+        (Case("K4", form="F10-1"), [("products_by_application", "")]),
+        (Case("K1", form="F10-1"), [("direction_applications", "D09")]),
         (Case("K6", unit_kind="K1"), [("direction_items", "D05"), ("direction_activities", "D05")]),
         (
             Case("K2"),

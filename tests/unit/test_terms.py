@@ -147,7 +147,7 @@ def test_a_stage_without_a_term_waits_for_ever() -> None:
 
 def test_an_objection_stops_the_notice_which_then_goes_on_to_its_old_date() -> None:
     case = moved(on_notice(), "object", CITY, at("2026-03-09"))
-    assert (case.stage, case.wakes, case.paused) == ("objection", None, date(2026, 3, 10))
+    assert (case.stage, case.wakes, case.paused) == ("objection", None, date(2026, 3, 3))
     assert at_term(NOTICE, case, CALENDAR) is None
     back = moved(case, "dismiss", CITY, at("2026-04-01"))
     assert (back.stage, back.due, back.paused) == ("notice", date(2026, 3, 10), None)
@@ -193,7 +193,7 @@ def test_a_date_is_counted_again_when_the_calendar_is_known(tmp_path: Path) -> N
     case = moved(case, "propose", DISTRICT, at("2028-12-28"))
     assert case.provisional
     assert recount(NOTICE, case, at("2028-12-29"), CALENDAR) is None
-    later = replace(case, due=date(2029, 1, 3))
+    later = replace(case, due=date(2029, 1, 3), wakes=None)
     step = recount(NOTICE, later, at("2028-12-29"), CALENDAR)
     assert step
     assert (step.case.due, step.case.stage, step.outcome) == (case.due, "notice", "recount")

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.cli import filing
 from services.cli.common import FINDINGS, GOOD, console
 from services.cli.demo import look, papers, rows
+from services.cli.demo.lives import STAGES, Lives
 from services.cli.demo.look import PATIENCE, Sight
 from services.cli.demo.rows import NOTICE, Event, Package
 from services.cli.local import Local
@@ -105,9 +106,9 @@ def _directory(path: Path) -> Directory:
     return Directory.load(path)
 
 
-def _turn(local: Local, day: date, hour: int = 10) -> None:
+def _turn(local: Local, day: date, hour: int = 10, minute: int = 0) -> None:
     """Set the clock that all services share; whole or not at all, as they read it at any moment."""
-    offset = datetime.combine(day, clock_time(hour), SHANGHAI) - datetime.now(UTC)
+    offset = datetime.combine(day, clock_time(hour, minute), SHANGHAI) - datetime.now(UTC)
     part = local.clock.with_suffix(".part")
     part.write_text(str(offset.total_seconds()))
     part.replace(local.clock)
@@ -137,10 +138,14 @@ class Story:
             await self.correct()
             await self.select()
             await self.publish()
-            return await self.report()
+            return await self.report(await Lives(self).play())
         finally:
             await self.client.close()
             await engine.dispose()
+
+    @staticmethod
+    def print(line: str) -> None:
+        _print(line)
 
     # --- the days ---
 
@@ -266,10 +271,10 @@ class Story:
         await self.sight.settled()
         _print(f"  发布{len(chosen)}项，生成目录，向填报单位发信")
 
-    async def day(self, day: date, title: str) -> None:
+    async def day(self, day: date, title: str, hour: int = 10, minute: int = 0) -> None:
         """Let the day before end, turn the calendar, and see the reminders of the new day go out."""
         await self.sight.settled()
-        _turn(self.local, day)
+        _turn(self.local, day, hour, minute)
         weekday = "一二三四五六日"[day.weekday()]
         _print(f"\n[bold cyan]{chinese_date(day)}（星期{weekday}）{title}[/bold cyan]")
         if rung := rows.RUNGS.get(day):
@@ -410,7 +415,9 @@ class Story:
     async def cases(self, stage: str) -> Sequence[Case]:
         await self.sight.settled()
         return await self.sight.query(
-            'select * from review."case" where stage = :stage order by filed, number', stage=stage
+            'select * from review."case" where notice = :notice and stage = :stage order by filed, number',
+            notice=NOTICE,
+            stage=stage,
         )
 
     async def decide(
@@ -482,10 +489,12 @@ class Story:
 
     # --- the end ---
 
-    async def report(self) -> dict[str, Any]:
+    async def report(self, lives: Mapping[str, Any]) -> dict[str, Any]:
         """What was done, in figures; and everything that is not as it must be."""
         query = self.sight.query
-        cases = await query('select * from review."case" order by number')
+        cases = await query(
+            'select * from review."case" where notice = :notice order by number', notice=NOTICE
+        )
         mails = await query(
             'select cast(id as text) as id, letter, to_code, cast("case" as text) as "case", state, why '
             "from notify.mail order by key"
@@ -511,6 +520,7 @@ class Story:
             "forms": sorted({c["form"] for c in cases}),
             "kinds": sorted({c["filer"]["kind"] for c in cases}),
             "districts": sorted({c["district"] for c in cases} - {CITY}),
+            "lives": lives,
             "cases": dict(sorted(Counter(c["stage"] for c in cases).items())),
             "letters": _counted(mails),
             "sent_twice": look.twice([id_ for id_, _ in delivered]),
@@ -574,6 +584,8 @@ def faults(report: Mapping[str, Any]) -> list[str]:
     forms = {c["form"]: c["rows"] for c in report["catalogues"]}
     if sum(forms.values()) != rows.STAGES["published"]:
         wrong.append(f"目录共{sum(forms.values())}行，应为{rows.STAGES['published']}行")
+    if report["lives"] != STAGES:
+        wrong.append(f"集群和服务站应为{STAGES}，实为{report['lives']}")
     if report["sent_twice"]:
         wrong.append(f"重复送达的邮件：{report['sent_twice']}")
     known = {m["id"]: m["state"] for m in report["mails"]}

@@ -15,6 +15,12 @@ def upgrade() -> None:
             sa.Column(name, postgresql.JSONB(), server_default=empty, nullable=False),
             schema="review",
         )
+    # From now on an interrupted term is remembered by its beginning; one that is interrupted now begins anew.
+    op.add_column("case", sa.Column("began", sa.Date(), nullable=True), schema="review")
+    op.execute(
+        'update review."case" set paused = null, '
+        "began = case when due is not null then (entered at time zone 'Asia/Shanghai')::date end"
+    )
     op.add_column("case", sa.Column("score", sa.Numeric(), nullable=True), schema="review")
     op.add_column(
         "history",
@@ -36,17 +42,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("case", "duty", "period"),
         schema="review",
     )
-    op.create_index(
-        "review_duty_wakes",
-        "duty",
-        ["wakes"],
-        schema="review",
-        postgresql_where=sa.text("wakes is not null"),
-    )
+    op.drop_index("review_case_wakes", "case", schema="review")
+    for table, owed in (("case", ""), ("duty", " and state = 'owed'")):
+        op.create_index(
+            f"review_{table}_wakes",
+            table,
+            ["notice", "wakes"],
+            schema="review",
+            postgresql_where=sa.text("wakes is not null"),
+        )
+        op.create_index(
+            f"review_{table}_provisional",
+            table,
+            ["case"],
+            schema="review",
+            postgresql_where=sa.text(f"provisional{owed}"),
+        )
     op.create_table(
         "held",
         sa.Column("publisher", sa.String(), nullable=False),
         sa.Column("held", sa.String(), nullable=False),
+        sa.Column("key", sa.Uuid(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("decisions", postgresql.JSONB(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
@@ -54,5 +70,28 @@ def upgrade() -> None:
         sa.Column("officer", sa.String(), nullable=True),
         sa.Column("reason", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("publisher", "held"),
+        schema="review",
+    )
+    op.create_table(
+        "refusal",
+        sa.Column("key", sa.Uuid(), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("case", sa.Uuid(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("publisher", sa.String(), nullable=False),
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("code", sa.String(), nullable=False),
+        sa.Column("why", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("key", "n"),
+        schema="review",
+    )
+    op.create_index("ix_review_refusal_case", "refusal", ["case"], schema="review")
+    op.create_table(
+        "filing",
+        sa.Column("case", sa.Uuid(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("filing", postgresql.JSONB(), nullable=False),
+        sa.ForeignKeyConstraint(["case"], ["review.case.case"]),
+        sa.PrimaryKeyConstraint("case", "revision"),
         schema="review",
     )
