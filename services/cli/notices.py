@@ -53,17 +53,24 @@ def show(id_: Id, as_json: JsonOption = False) -> None:
     table(
         "表",
         ("表", "附件", "标题", "栏目数"),
-        ((f.id, f.annex, notice.form_title(f), len(f.by_key) + len(f.blocks)) for f in notice.forms),
+        (
+            (f.id, f.annex, notice.form_title(f) + _ours(f.derived), len(f.by_key) + len(f.blocks))
+            for f in notice.forms
+        ),
     )
     table(
         "规则",
         ("编号", "强度", "条款", "内容"),
-        ((r.id, r.severity, r.clause, r.text + ("（系统默认）" if r.derived else "")) for r in notice.rules),
+        ((r.id, r.severity, r.clause, r.text + _ours(r.derived)) for r in notice.rules),
     )
     table(
         "期限", ("编号", "事项", "日期", "条款"), ((d.id, d.name, d.on, d.clause) for d in notice.deadlines)
     )
     table("本系统的理解", ("问题", "采用"), notice.assumptions.items())
+
+
+def _ours(derived: bool) -> str:
+    return "（系统默认）" if derived else ""
 
 
 @app.command()

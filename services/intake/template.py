@@ -27,6 +27,8 @@ HINTS = {
     "phone": "手机11位，固话可带区号和分机",
 }
 BLANK_ROWS = 10
+OURS = "&L系统拟定，通知没有印发此表；以主管部门印发的为准"
+"""The header of a page with a form that the source names and does not print."""
 MM = 1.9
 """Millimetres of one unit of column width, the width of a digit."""
 
@@ -44,6 +46,8 @@ def template(judge: FormJudge, notice: Notice) -> bytes:
     out = BytesIO()
     book = new_book(out)
     sheet = book.add_worksheet(form.annex)
+    if form.derived:
+        sheet.set_header(OURS)
     last = len(form.columns)
 
     def style(**more: Any) -> Any:

@@ -10,7 +10,9 @@ import pytest
 
 from services.cli.demo.lives import APPLICATION, CLUSTERS, STATION_FORM, STATIONS, YEARLY
 from services.intake import workbook
+from services.intake.card_template import card_template
 from services.intake.sheets import Sheet
+from services.intake.template import template
 from shared.notices.load import load_all
 from shared.notices.model import Form, Notice
 from tests.documents import Part, Table, docx
@@ -119,6 +121,16 @@ def test_a_card_with_nothing_in_it_is_no_item(notice: str, form: str) -> None:
     empty: dict[str, Any] = {f"{c.key}_{line.key}": "" for s in shape.card.sections for g in s.grids for line in g.rows for c in g.columns} if shape.card else {}  # fmt: skip
     sheets = workbook.read(docx(parts(compiled.notice, shape, empty)), "空白.docx", compiled)
     assert [row.raw for sheet in sheets for row in sheet.rows if row.raw.keys() - {"declaration"}] == []
+
+
+@pytest.mark.parametrize(("notice", "form"), [*CARDS, (STATIONS, "F12-2"), (CLUSTERS, "F15-1")])
+def test_a_blank_form_of_our_own_says_so_on_every_page(notice: str, form: str) -> None:
+    compiled = NOTICES[notice]
+    judge = compiled.forms[form]
+    made = card_template if judge.form.card else template
+    (sheet, *_) = openpyxl.load_workbook(BytesIO(made(judge, compiled.notice))).worksheets
+    assert sheet.oddHeader
+    assert bool(sheet.oddHeader.left.text) is judge.form.derived is (form != "F12")
 
 
 def test_the_packaged_files_are_those_that_are_tried() -> None:

@@ -453,7 +453,7 @@ STEPS = [
     ("acceptance", "reject", "rejected", "city", "rejected"),
     ("correction", "resubmit", "acceptance", "filer", None),
     ("expert_review", "conclude", "proposal", "city", None),
-    ("proposal", "propose", "public_notice", "city", "selected"),
+    ("proposal", "propose", "public_notice", "city", "proposed"),
     ("proposal", "decline", "not_selected", "city", "not_selected"),
     ("public_notice", "pass", "listing", "clock", None),
     ("public_notice", "object", "objection", "city", None),

@@ -420,10 +420,15 @@ class Lives:
         await self.story.day(day, title, hour, minute)
         now = datetime.combine(day, time(hour, minute), SHANGHAI)
         for notice in self.notices.values():
-            for deadline in notice.deadlines if notice.id in STAGES else ():
+            for deadline in notice.deadlines:
                 rung = due_now(rungs(deadline, self.calendar), None, now)
+                sql = "select unit from notify.fact where notice = :n and fact = :f"
+                spared = {
+                    r["unit"] for r in await self.story.sight.query(sql, n=notice.id, f=deadline.unless)
+                }
                 agencies = [a for kind in deadline.remind for a in self.story.directory.of_kind(kind)]
-                if rung and any(concerns(notice, deadline, a) for a in agencies):
+                left = [a for a in agencies if a.code not in spared and concerns(notice, deadline, a)]
+                if rung and left:
                     like = f"deadline/{notice.id}/{deadline.id}/{rung.key}/%"
                     await eventually(partial(self.owed, like), PATIENCE, like)
 
