@@ -80,12 +80,16 @@ _HANDED_OUT: set[int] = set()
 
 def free_port() -> int:
     """A port nobody listens on, from below the range the kernel gives to outgoing connections; never one twice."""
-    return wait_until(lambda: _if_free(20_000 + secrets.randbelow(12_000)), what="a free port")
+    port = wait_until(lambda: _if_new(20_000 + secrets.randbelow(12_000)), what="a free port")
+    _HANDED_OUT.add(port)
+    return port
+
+
+def _if_new(port: int) -> int:
+    return 0 if port in _HANDED_OUT else _if_free(port)
 
 
 def _if_free(port: int) -> int:
-    if port in _HANDED_OUT:
-        return 0
     with socket.socket() as probe:
         # As the servers do: connections of a former server that are still closing are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -93,7 +97,6 @@ def _if_free(port: int) -> int:
             probe.bind((HOST, port))
         except OSError:
             return 0
-    _HANDED_OUT.add(port)
     return port
 
 
