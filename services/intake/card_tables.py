@@ -152,7 +152,13 @@ class Tables:
     def close(self) -> None:
         """The end of a table: what its header lacks, and what stands under headers that the form does not have."""
         table, self.open = self.open, None
-        if table is None or not table.entries:
+        if table is None:
+            return
+        if not table.entries:
+            # No row to miss a column in; but what stands in the header beside the printed words is somebody's.
+            printed = {*self.names, "序号", *(bare(p.label) for p, _ in self.parts if isinstance(p, Grid))}
+            own = [spot for spot in table.heads.values() if bare(spot.text) not in printed]
+            self.seen.difference_update(id(spot) for spot in own)
             return
         unread = [f"“{spot.text}”" for at, spot in sorted(table.heads.items()) if at in table.passed_over]
         part = table.block or table.part

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.intake import child, documents, parse, workbook
@@ -575,6 +575,7 @@ BASES: dict[str, list[Part]] = {
 
 
 @settings(max_examples=300, deadline=None)
+@example("F10-1", [[["备注", "资源描述", "资源名称", "?0"]]], 4)
 @given(
     st.sampled_from(sorted(BASES)),
     st.lists(st.one_of(CELLS, ROWS), min_size=1, max_size=6),
