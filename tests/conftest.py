@@ -11,11 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from shared.runtime.database import migrate
 from shared.runtime.embedded import Nats, Postgres
 
 TEMPLATE = "migrated"
+
+# A commit is judged by the same examples wherever it is tested; `--hypothesis-profile=search` looks for new ones, and
+# what it finds becomes an `@example` of its test.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", derandomize=False)
+settings.load_profile("same")
 
 
 @pytest.hookimpl(tryfirst=True)
