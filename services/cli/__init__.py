@@ -6,6 +6,7 @@ Exit status: 0 good, 1 findings or a refusal, 2 unusable input, 3 no server.
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -84,11 +85,11 @@ def provision(
     asyncio.run(make(settings(), check=check, replicas=replicas))
 
 
-def main() -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: what a person did wrong is a sentence, never a traceback."""
     try:
         # Without standalone mode an Exit comes back as a value.
-        status = app(standalone_mode=False)
+        status = app(arguments, standalone_mode=False)
     except Fail as error:
         _end(str(error), error.status)
     except (NoticeBroken, DirectoryError, UnknownAgency) as error:

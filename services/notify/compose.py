@@ -130,7 +130,7 @@ def when(duty: Mapping[str, Any]) -> str:
     elif duty["quarterly"]:
         text = "每季度末前"
     else:
-        entered = "发生变更" if duty["after"] == "change" else since or "列入名单"
+        entered = "变更为市局得知" if duty["after"] == "change" else since or "列入名单"
         text = f"{entered}之日起{duty['days']}日内"
     if since and duty["after"] != "entry":
         text = f"{since}之后，{text}"

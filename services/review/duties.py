@@ -104,8 +104,8 @@ def fact(
     *,
     trusted: bool = True,
 ) -> list[Step] | Problem:
-    """What another body reports: recorded always; a ground against a case that stands on the list is raised by it,
-    when it is `trusted` to: a party of the case, or a department (R-GEN-011)."""
+    """What another body reports: recorded always. One that is `trusted`, a party of the case or a department
+    (R-GEN-011), raises a ground by it against a case that stands on the list, and starts the term of a change."""
     if said.ground is not None and said.ground not in notice.by_ground:
         known = "；".join(f"{g.id} {g.name}" for g in notice.grounds)
         return problem("ground", "没有这项事由", f"事由的编号应为以下之一：{known or '本通知没有列出事由'}")
@@ -121,7 +121,7 @@ def fact(
     if said.reference:
         data["reference"] = said.reference
     noted = replace(case, version=case.version + 1)
-    if said.kind == "change":
+    if said.kind == "change" and trusted:
         noted = after_change(notice, noted, said.occurred_on, at, calendar)
     steps = [Step(noted, "advanced", actor, "fact", at, said.detail, tuple(grounds), data=data)]
     for ground in grounds:

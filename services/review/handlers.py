@@ -350,6 +350,8 @@ class Review:
         if not batch.steps:
             return
         await store.write(tx.conn, batch.steps, batch.known)
+        # What has moved may stand where its notice knows what is due.
+        self.stuck.difference_update(step.case.case for step in batch.steps)
         for step in batch.steps:
             type_ = SAYS[step.says]
             tx.say(

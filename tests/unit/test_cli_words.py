@@ -23,10 +23,9 @@ HUANGPU = "440112"
 STATIONS = load_all()["gz-stations-2019"]
 
 
-def ended(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("sys.argv", ["yiqi", *arguments])
+def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.main(arguments)
     told = capsys.readouterr()
     return end.value.code, told.out, told.err
 
@@ -54,7 +53,7 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch:
 def test_what_is_typed_wrong_is_told_in_chinese(
     arguments: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    status, out, told = ended(arguments.split(), capsys, monkeypatch)
+    status, out, told = ended(arguments.split(), capsys)
     assert (status, out) == (2, "")
     assert all(word in told for word in words), told
     assert not {"Invalid", "Missing", "没有连上服务"} & set(told.split())
@@ -94,11 +93,11 @@ def test_without_a_bus_a_filing_says_so(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("YIQI_NATS_URL", f"nats://127.0.0.1:{free.getsockname()[1]}")
-        monkeypatch.setattr(common, "LOCAL", tmp_path / "none")
+        monkeypatch.chdir(tmp_path)  # where no `yiqi up` has left its address
         common.settings.cache_clear()
         (tmp_path / "发展规划.pdf").write_bytes(b"%PDF")
         arguments = ["submit", str(tmp_path / "发展规划.pdf"), "--notice", "gz-clusters", "--as", HUANGPU]
-        status, out, told = ended(arguments, capsys, monkeypatch)
+        status, out, told = ended(arguments, capsys)
     common.settings.cache_clear()
     assert status == 3
     assert told.startswith("没有连上服务")
@@ -162,16 +161,15 @@ def test_a_command_line_takes_materials() -> None:
 # --- what has happened ---------------------------------------------------------------------------------
 
 
-def test_a_decision_is_told_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_is_told_by_what_it_is() -> None:
     row = {
         "number": "F12-7K3M9QXA",
         "notice": "gz-stations-2019",
         "stage": "rejected",
         "was": "recommendation",
     }
-    monkeypatch.setattr(deciding, "_row", lambda _: row)
     made = DecisionMade(case=uuid4(), outcome="reject", reason="x")
-    assert deciding._done({}, made) == "已办理 F12-7K3M9QXA 初审不予推荐：现在阶段“不予受理或推荐”"
+    assert deciding._decided(made, row) == "已办理 F12-7K3M9QXA 初审不予推荐：现在阶段“不予受理或推荐”"
     assert deciding._done({"number": "F12-7K3M9QXA"}, object()) == "已记录 F12-7K3M9QXA"
 
 

@@ -629,7 +629,7 @@ def test_a_title_that_was_granted_is_told_by_its_stage_and_its_term() -> None:
         LISTED,
         "经广州市工业和信息化局决定，现为“已认定”，已列入公布的名单。有效期至2028年3月3日。",
         "集群年度培育情况：每年2月底前（指引·4.2）",
-        "重大变动报备：发生变更之日起30日内（系统默认，非通知规定）（指引·4.3.4）",
+        "重大变动报备：变更为市局得知之日起30日内（系统默认，非通知规定）（指引·4.3.4）",
         "请按期报送上列事项",
         without=["并发布", "截止"],
     )
@@ -827,7 +827,7 @@ def test_times_are_printed_as_people_write_them() -> None:
     assert when({**known, "after": "entry", "days": 30}) == "列入名单之日起30日内"
     signed = {**known, "since": "签署公约"}
     assert when({**signed, "after": "entry", "days": 30}) == "签署公约之日起30日内"
-    assert when({**signed, "after": "change", "days": 30}) == "签署公约之后，发生变更之日起30日内"
+    assert when({**signed, "after": "change", "days": 30}) == "签署公约之后，变更为市局得知之日起30日内"
     assert when({**signed, "quarterly": True}) == "签署公约之后，每季度末前"
     ended = {"date": "2028-03-03", "provisional": False, "derived": True}
     assert until(ended) == "2028年3月3日（系统默认，非通知规定）"
