@@ -56,6 +56,23 @@ def check(args: list[str]) -> int:
     return max(statuses)
 
 
+def chaos(args: list[str]) -> int:
+    """the chaos tests in full, a quarter of an hour, and the README's table of outages; SHORT=1 as in `test`"""
+    _environment()
+    short = bool(os.environ.get("SHORT"))
+    env = {**os.environ, "YIQI_CHAOS": "short" if short else "full"}
+    status = _run(BIN / "python", "-m", "pytest", "tests/chaos", "-v", *args, env=env)
+    if status or short or args:
+        return status
+    return _run(BIN / "python", "-m", "tests.chaos.table")
+
+
+def soak(args: list[str]) -> int:
+    """two hours of load and random faults; `--minutes N` for another time"""
+    _environment()
+    return _become(BIN / "python", "-m", "tests.chaos.soak", *args)
+
+
 def bench(args: list[str]) -> int:
     """measure (tests/bench); arguments go to it"""
     _environment()
@@ -81,7 +98,7 @@ def lock(args: list[str]) -> int:
     )
 
 
-COMMANDS = (setup, demo, test, check, bench, lock)
+COMMANDS = (setup, demo, test, check, chaos, soak, bench, lock)
 
 
 def _environment() -> None:

@@ -6,7 +6,7 @@ What a well-behaved server does is not here: for that, tests use aiosmtpd.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -39,9 +39,15 @@ def say(reply: str, *, store: bool = False) -> Fault:
 
 
 class Stub:
-    """`script` gives for each step what happens on its first visits; after that everything goes well."""
+    """`script` gives for each step what happens on its first visits; after that `mood` decides, or everything goes
+    well."""
 
-    def __init__(self, script: Mapping[Step, Iterable[Fault | None]] | None = None) -> None:
+    def __init__(
+        self,
+        script: Mapping[Step, Iterable[Fault | None]] | None = None,
+        mood: Callable[[Step], Fault | None] = lambda step: None,
+    ) -> None:
+        self._mood = mood
         self._script = {step: list(faults) for step, faults in (script or {}).items()}
         self.accepted: Counter[str] = Counter()
         self.mails: list[bytes] = []
@@ -61,6 +67,11 @@ class Stub:
         for session in self._sessions:
             session.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    def hang_up(self) -> None:
+        """End every conversation."""
+        for session in self._sessions:
+            session.cancel()
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -110,7 +121,7 @@ class Stub:
     ) -> bool:
         """Whether the session goes on."""
         faults = self._script.get(step)
-        fault = faults.pop(0) if faults else None
+        fault = faults.pop(0) if faults else self._mood(step)
         if step == "dot" and (fault is None or fault.store):
             found = re.search(rb"^Message-ID: (\S+)", mail, re.MULTILINE | re.IGNORECASE)
             self.accepted[found[1].decode() if found else ""] += 1

@@ -287,7 +287,7 @@ def dead_list(
     for service in SERVICES:
         rows += _ask(
             f"select '{service}' as service, n, at, stream, seq, subject, code, why, state from {service}.dead "
-            "where :everything or state in ('dead', 'replay') order by n",
+            "where :everything or state not in ('replayed', 'discarded') order by n",
             everything=everything,
         )
     columns = {
@@ -323,7 +323,10 @@ def _mark(service: str, n: int, state: str, by: str) -> None:
     async def update() -> int:
         async with common.database() as conn:
             done = await conn.execute(
-                text(f"update {service}.dead set state = :state, by = :by where n = :n and state = 'dead'"),
+                text(
+                    f"update {service}.dead set state = :state, by = :by "
+                    "where n = :n and state in ('dead', 'retrying')"
+                ),
                 {"state": state, "by": by, "n": n},
             )
             return int(done.rowcount)

@@ -116,15 +116,18 @@ class Local:
             "YIQI_MAIL_DOMAIN": "yiqi.test",
             "YIQI_MAIL_FROM": "yiqi@yiqi.test",
         }
+        dying = ["setpriv", "--pdeathsig", "KILL"] if sys.platform == "linux" else []
         self.running[name] = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "services.run", service]
-            if sys.platform == "linux"
-            else [sys.executable, "-m", "services.run", service],
+            [*dying, sys.executable, "-m", *self.program(name)],
             env=environment,
             stdout=self._logs[name],
             stderr=subprocess.STDOUT,
             cwd=ROOT,
         )
+
+    def program(self, name: str) -> list[str]:
+        """The module that runs a process, and its arguments."""
+        return ["services.run", name.split("-")[0]]
 
     def ready(self, timeout: float = 30) -> None:
         """Wait until every service says so itself."""

@@ -49,6 +49,11 @@ MOST_AGAIN = 12
 """Attempts, over about half a minute, after which what meets another every time is a fault and not a race."""
 
 
+MOST_DELIVERIES = 12
+"""After so many a message is put among the dead unseen: nothing but the end of the process spends that many, and a
+consumer's own limit would leave it in the stream, where nobody looks."""
+
+
 class TooBig(ValueError):
     """what would be said is more than a stream takes"""
 
@@ -112,6 +117,11 @@ class Tx:
             )
 
 
+def _parked(raw: Raw) -> Dead:
+    why = problem("internal", "系统处理失败", "已转人工处理，无须重新报送", status=500)
+    return Dead(raw, "parked", f"the process ended each of {raw.deliveries - 1} times", why)
+
+
 def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> EventRejected:
     return EventRejected(
         **dict(why),
@@ -158,7 +168,9 @@ class Delivery:
         """
         heard, handler = self.handlers[consumer]
         offset = self.clock.offset
-        decoded = [decode(raw, heard, offset) for raw in raws]
+        decoded = [
+            decode(raw, heard, offset) if raw.deliveries <= MOST_DELIVERIES else _parked(raw) for raw in raws
+        ]
         items = [d for d in decoded if isinstance(d, Item)]
         dead = [d for d in decoded if isinstance(d, Dead)]
         try:
@@ -381,14 +393,19 @@ class Delivery:
                     return
 
     async def replay(self) -> None:
-        """Give the dead rows that a person marked `replay` their effect, through the same door."""
-        async with self.engine.begin() as conn:
-            rows = (
-                await conn.read(
-                    f"select * from {self.service}.dead where state = 'replay' order by n limit 100"
-                )
-            ).all()
-        for row in rows:
+        """Give the dead rows that a person marked `replay` their effect, through the same door. One that ends the
+        process is tried once more by the next, and then left (`retrying`) to a person again."""
+        while True:
+            async with self.engine.connect() as conn:
+                row = (
+                    await conn.execute(
+                        f"update {self.service}.dead set state = case state when 'replay' then 'replaying' "
+                        f"else 'retrying' end where n = (select n from {self.service}.dead "
+                        "where state in ('replay', 'replaying') order by n limit 1) returning *"
+                    )
+                ).one_or_none()
+            if row is None:
+                return
             # Nobody would deliver it again: it has had all its deliveries.
             raw = Raw(
                 row.subject, bytes(row.body), row.headers, row.stream, row.seq, row.received, len(WAITS) + 1
@@ -397,7 +414,7 @@ class Delivery:
             for consumer, (heard, _) in self.handlers.items():
                 if found and found[0].name in heard:
                     await self.handle(consumer, [raw])
-            # Only now: a crash in between replays it again, which the inbox makes harmless.
+            # Only now: after a crash in between it is replayed again, which the inbox makes harmless.
             async with self.engine.begin() as conn:
                 await conn.execute(
                     f"update {self.service}.dead set state = 'replayed' where n = :n", {"n": row.n}

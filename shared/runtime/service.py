@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 import threading
 import time
@@ -42,6 +43,9 @@ FROZEN_AFTER = 30.0
 """Seconds without a turn of the event loop after which the process ends itself: it would ignore SIGTERM too."""
 
 STUCK_AFTER = 60.0
+
+SUSPECT = 3
+"""Deliveries from which a message is handled alone. Only a process that ended, or a wait of its own, spends them."""
 
 
 @dataclass
@@ -189,10 +193,10 @@ class _State:
         metrics.BATCH.observe(len(messages))
         try:
             raws = [_raw_of(m) for m in messages]
-            waits = await self.context.delivery.handle(consumer.durable, raws)
-            # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
-            for m, raw in zip(messages, raws, strict=True):
-                await (m.nak(delay=waits[raw.seq]) if raw.seq in waits else m.ack())
+            if any(raw.deliveries >= SUSPECT for raw in raws):
+                await self._apart(consumer, list(zip(messages, raws, strict=True)))
+            else:
+                await self._together(consumer, messages, raws)
         except Exception as error:
             # Nothing is acknowledged: the server delivers again.
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
@@ -203,6 +207,22 @@ class _State:
         lag = metrics.LAG.labels(consumer.durable)
         for raw in raws:
             lag.observe(max(0.0, now - raw.at.timestamp()))
+
+    async def _together(self, consumer: Consumer, messages: Sequence[Msg], raws: Sequence[Raw]) -> None:
+        assert self.context
+        waits = await self.context.delivery.handle(consumer.durable, raws)
+        # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
+        for m, raw in zip(messages, raws, strict=True):
+            await (m.nak(delay=waits[raw.seq]) if raw.seq in waits else m.ack())
+
+    async def _apart(self, consumer: Consumer, batch: list[tuple[Msg, Raw]]) -> None:
+        """One of these may be what ends the process each time that it is handled: it must not take the others along,
+        nor be before the same ones each time."""
+        assert self.context
+        random.shuffle(batch)
+        for message, raw in batch:
+            await self._together(consumer, [message], [raw])
+            await self.context.client.flush(timeout=5)
 
     def _in_hand(self) -> Iterator[Msg]:
         """Every message that the server has given us and that we have not acknowledged."""

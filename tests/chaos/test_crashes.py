@@ -1,0 +1,98 @@
+"""T1, T18, T20, T28: processes that end at every named point, events that come more than once, one that ends every
+process that touches it; nothing lost, nothing twice.
+
+Which points there are is in `changes.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from shared.runtime.embedded import eventually
+from tests.chaos.changes import POINTS
+from tests.chaos.lab import Field, field
+from tests.chaos.ledger import Chain, round_
+from tests.chaos.oracle import Verdict
+from tests.smtp_stub import Stub, say
+
+Tell = Callable[[Verdict], Verdict]
+
+pytestmark = pytest.mark.timeout(1200)
+
+BUSY = say("451 4.2.0 later")
+
+
+def busy() -> Stub:
+    """A mail server that puts off one mail in five, so that notify does too."""
+    turns = count()
+    return Stub(mood=lambda step: BUSY if step == "RCPT" and next(turns) % 5 == 0 else None)
+
+
+async def test_a_process_may_end_anywhere(tmp_path: Path, full: bool, oracle: Tell) -> None:
+    """Any process, at any named point, while events come once, several times, and under the id of another."""
+    n, ends = (20_000, 1_000) if full else (300, 15)
+    chains: list[Chain] = []
+    async with field(tmp_path, ("hasten", "crashing"), stub=busy()) as here:
+
+        def enough() -> Iterator[Chain]:
+            for part in count():
+                new = list(round_(n // 4, f"t1-{part}", packages=n // 400))
+                chains.extend(new)
+                yield from new
+                if part >= 3 and here.lab.crashes().total() >= ends:
+                    return
+
+        await here.send(enough())
+        await here.drained(300)
+        crashes = here.lab.crashes()
+        verdict = oracle(await here.judge(f"T1 crash points ({crashes.total()} ends)", chains))
+    assert verdict.clean, here.wrong[:9]
+    assert verdict.mails_unknown  # a process ended between DATA and the answer: told, and not sent again
+    met = {tuple(point.split()) for point in crashes}
+    never = {(service, point) for service, points in POINTS.items() for point in points} - met
+    assert not (never if full else {service for service in POINTS if not any(s == service for s, _ in met)})
+
+
+@pytest.mark.parametrize("broken", ["forgetful", "resending"])
+async def test_control(tmp_path: Path, oracle: Tell, broken: str) -> None:
+    """The same without the inbox, and with mails that are sent again: it must show."""
+    async with field(tmp_path, ("hasten", "crashing", broken), stub=busy()) as here:
+        chains = list(round_(400, "control", rounds=1000))
+        await here.send(chains)
+        await here.drained(120)
+        verdict = oracle(await here.judge(f"T1 control ({broken})", chains))
+    assert not verdict.clean
+
+
+async def test_what_ends_every_process_is_put_aside(tmp_path: Path, oracle: Tell) -> None:
+    """Its neighbours are done, it lies among the dead with its reason, and has its effect once the fault is mended."""
+    async with field(tmp_path, ("hasten", "poisoned")) as here:
+        chains = list(round_(200, "t28"))
+        poison = next(sent for chain in chains for sent in chain if sent.fate == "ok" and len(chain) == 1)
+        poison.body = poison.body.replace("；".encode(), b"poison", 1)
+        await here.send(chains)
+        poison.fate = "dead"
+        await here.drained(120)
+        verdict = oracle(await here.judge("T28 poison", chains))
+        assert verdict.clean, here.wrong[:9]
+        ended = len(here.lab.ends("intake"))
+        assert 3 <= ended <= 20
+        (tmp_path / "cured").touch()
+        await _replayed(here, poison.seqs[0])
+        poison.fate = "ok"
+        await here.drained(60)
+        mended = oracle(await here.judge("T28 poison, mended and replayed", chains))
+        assert mended.clean, here.wrong[:9]
+
+
+async def _replayed(here: Field, seq: int) -> None:
+    async with here.database() as db:
+        assert await db.fetchval("select code from intake.dead where seq = $1", seq) == "parked"
+        await db.execute("update intake.dead set state = 'replay' where seq = $1", seq)
+
+        async def done() -> bool:
+            return bool(await db.fetchval("select state from intake.dead where seq = $1", seq) == "replayed")
+
+        await eventually(done, 30, "the replay")
