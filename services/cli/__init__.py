@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from services.cli import auditing, cases, deciding, filing, notices
+from services.cli import auditing, backup, cases, deciding, filing, notices
 from services.cli.common import UNUSABLE, Fail, fail, settings
 from services.cli.wrongs import typed, worded
 from shared.contracts.problem import faults
@@ -35,6 +35,10 @@ app.add_typer(cases.mails, name="mail", help="邮件：列出、查看")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")
 cases.app.command("verify")(auditing.verify)
+ops = typer.Typer(no_args_is_help=True)
+ops.command("backup")(backup.backup)
+ops.command("restore")(backup.restore)
+app.add_typer(ops, name="ops", help="运维：备份、恢复")
 app.command("check")(filing.check)
 app.command("submit")(filing.submit)
 app.command("decide")(deciding.decide)
