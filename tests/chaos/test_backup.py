@@ -1,0 +1,487 @@
+"""A backup that is taken while everybody writes, restored into an empty place, and run there.
+
+The snapshots of a cluster's streams are here too; the words of the command line are not.
+"""
+
+import asyncio
+import email
+import io
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from services import cli
+from services.cli import archive, backup, common, dump
+from services.cli.local import Local
+from shared.contracts.registry import DECISION_MADE
+from shared.runtime import SERVICES
+from shared.runtime.embedded import eventually, wait_until
+from shared.runtime.streams import CONSUMERS, EVT, IN, OUT
+from tests.bench.work import Filed, filings, offset
+from tests.chaos.oracle import Verdict
+
+Tell = Callable[[Verdict], Verdict]
+
+CITY = "440100"
+RATE = 80
+"""Filings a second: the mails of them are slower, and have to be waited for."""
+OWED = "state in ('queued', 'claimed', 'data')"
+
+
+def yiqi(place: Local, *arguments: str | Path) -> subprocess.Popen[str]:
+    """The command as an operator runs it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from services.cli import main; main()", *map(str, arguments)],
+        env={k: v for k, v in os.environ.items() if not k.startswith("YIQI_")} | place.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(place: Local, *arguments: str | Path) -> tuple[int, str]:
+    """The same command within this process: a start less to wait for."""
+    said = io.StringIO()
+    with as_operator(place), redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as end:
+        cli.main(list(map(str, arguments)))
+    return int(end.value.code or 0), said.getvalue()
+
+
+@contextmanager
+def as_operator(place: Local) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in place.environment.items():
+            patch.setenv(name, value)
+        common.settings.cache_clear()
+        yield
+    common.settings.cache_clear()
+
+
+def place(directory: Path, services: tuple[str, ...] = SERVICES) -> Local:
+    found = Local(directory, sync_always=False, services=services)
+    found.clock.write_text(str(offset().total_seconds()))
+    return found
+
+
+def empty(directory: Path, services: tuple[str, ...] = SERVICES) -> Local:
+    """Servers and a database with nothing in them."""
+    found = place(directory, services)
+    found.nats.start()
+    found.postgres.start()
+    found.postgres.create_database("yiqi")
+    return found
+
+
+# --- what is there -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def bus(place: Local) -> AsyncIterator[tuple[Client, JetStreamContext]]:
+    client = await nats.connect(place.nats.url)
+    try:
+        yield client, client.jetstream(timeout=10)
+    finally:
+        await client.close()
+
+
+@dataclass(frozen=True)
+class Stored:
+    subject: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    at: datetime
+
+    @property
+    def event(self) -> dict[str, Any]:
+        return json.loads(self.body)  # type: ignore[no-any-return]
+
+
+async def contents(js: JetStreamContext, stream: str) -> dict[int, Stored]:
+    """Every message of a stream, by its sequence."""
+    reader = await js.pull_subscribe(">", stream=stream, config=ConsumerConfig(ack_policy=AckPolicy.NONE))
+    left = (await reader.consumer_info()).num_pending or 0
+    found: dict[int, Stored] = {}
+    while left > 0:
+        for m in (messages := await reader.fetch(min(left, 500), timeout=10)):
+            headers = tuple(sorted((m.headers or {}).items()))
+            found[m.metadata.sequence.stream] = Stored(m.subject, headers, m.data, m.metadata.timestamp)
+        left -= len(messages)
+    await reader.unsubscribe()
+    return found
+
+
+async def drain(place: Local, *, but: str = "") -> None:
+    """Until the services that run there have done all that is to do, but for one consumer's messages."""
+    db = await asyncpg.connect(place.postgres.dsn("yiqi"))
+    left: dict[str, int] = {}
+
+    async def rests() -> bool:
+        left.clear()
+        for service in place.services:
+            left[f"{service}.outbox"] = await db.fetchval(f"select count(*) from {service}.outbox")
+        if "notify" in place.services:
+            left["mails"] = await db.fetchval(f"select count(*) from notify.mail where {OWED}")
+        for consumer in CONSUMERS:
+            if consumer.service in place.services and consumer.durable != but:
+                info = await js.consumer_info(consumer.stream, consumer.durable)
+                left[consumer.durable] = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        return not any(left.values())
+
+    try:
+        async with bus(place) as (_, js):
+            await eventually(rests, 60, "the system to be at rest")
+    except TimeoutError:
+        raise AssertionError(f"not at rest: {left}") from None
+    finally:
+        await db.close()
+
+
+def rows(place: Local, table: str, where: str = "true") -> set[str]:
+    """The rows of a table as texts."""
+    return set(place.postgres.sql(f"select t::text from {table} t where {where}", "yiqi").splitlines())
+
+
+def sent(place: Local) -> Counter[str]:
+    """What has left, by Message-ID."""
+    return Counter(
+        str(email.message_from_bytes(path.read_bytes())["Message-ID"]) for path in place.mails.messages()
+    )
+
+
+# --- who files -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Load:
+    """Publishers that file and decide, some at a time, until they are told to stop."""
+
+    client: Client
+    work: Iterator[Filed]
+    answers: dict[str, asyncio.Event] = field(default_factory=dict)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """The place in the stream of every event that got its PubAck."""
+    cases: dict[str, str] = field(default_factory=dict)
+    """What each filing becomes, by its id."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def heard(self, message: Msg) -> None:
+        data = json.loads(message.data)["data"]
+        if (
+            answered := self.answers.get(data.get("accepted") or data.get("rejected", {}).get("id"))
+        ) is not None:
+            answered.set()
+
+    async def run(self) -> None:
+        await self.client.subscribe("sme.out.v1.*.event.*", cb=self.heard)
+        start = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            for n in itertools.count():
+                if self.over.is_set():
+                    return
+                await asyncio.sleep(max(0.0, start + n / RATE - asyncio.get_running_loop().time()))
+                group.create_task(self._file(next(self.work), decide=n % 4 == 0))
+
+    async def _file(self, filed: Filed, *, decide: bool) -> None:
+        self.cases[str(filed.id)] = str(filed.case)
+        await self._publish(str(filed.id), filed.subject, filed.body)
+        if decide:
+            await self._publish(*decision(filed))
+
+    async def _publish(self, id_: str, subject: str, body: bytes) -> None:
+        answered = self.answers[id_] = asyncio.Event()
+        ack = await self.client.jetstream(timeout=30).publish(
+            subject, body, headers={"Nats-Msg-Id": id_}, stream=IN
+        )
+        self.acknowledged[id_] = ack.seq
+        await answered.wait()
+
+
+def decision(filed: Filed) -> tuple[str, str, bytes]:
+    id_ = f"{filed.id}:reject"
+    document = {
+        "specversion": "1.0",
+        "id": id_,
+        "source": f"urn:cn:gov:gz:{CITY}:oa",
+        "type": DECISION_MADE.ce_type,
+        "time": "2025-02-25T09:30:00+08:00",
+        "data": {"case": str(filed.case), "outcome": "reject", "reason": "不符合要求"},
+    }
+    return id_, DECISION_MADE.subject(CITY), json.dumps(document, ensure_ascii=False).encode()
+
+
+# --- the fates -----------------------------------------------------------------------------------------
+
+
+async def judge(
+    name: str, load: Load, there: Local, left: Counter[str], *, decisions: bool = True
+) -> Verdict:
+    """What became of all that is in the streams of the restored place; `left` had gone out before the backup."""
+    verdict = Verdict(name)
+    async with bus(there) as (_, js):
+        incoming = [m.event["id"] for m in (await contents(js, IN)).values()]
+        outgoing = [m.event for m in (await contents(js, OUT)).values()]
+        between = [m.event for m in (await contents(js, EVT)).values()]
+    accepted = {e["data"].get("accepted") for e in outgoing}
+    rejected = {e["data"]["rejected"]["id"] for e in outgoing if "rejected" in e["data"]}
+    cases = rows(there, '(select "case" from review."case")')
+    for id_ in incoming:
+        if id_ not in load.cases and not decisions:
+            continue
+        verdict.sent += 1
+        if id_ in rejected:
+            verdict.refused += 1
+        elif id_ in accepted and (id_ not in load.cases or f"({load.cases[id_]})" in cases):
+            verdict.ok += 1
+        else:
+            verdict.lost += 1
+    for said in (outgoing, between):
+        verdict.duplicate_effects += sum(n - 1 for n in Counter(e["id"] for e in said).values())
+    again = sent(there)
+    verdict.mails_twice = sum((again & left).values()) + sum(n - 1 for n in again.values())
+    verdict.mails_unknown = len(rows(there, "notify.mail", "state = 'unknown'"))
+    return verdict
+
+
+async def hasten(there: Local) -> None:
+    """What the services had in hand at the backup comes again after `ACK_WAIT`; a test does not wait for that."""
+    async with bus(there) as (_, js):
+        for consumer in CONSUMERS:
+            waiting = (await js.consumer_info(consumer.stream, consumer.durable)).num_ack_pending or 0
+            if not waiting:
+                continue
+            config = consumer.config()
+            config.ack_wait = 1
+            await js.add_consumer(consumer.stream, config)
+            reader = await js.pull_subscribe_bind(consumer.durable, consumer.stream)
+            again: list[Msg] = []
+            while sum(m.metadata.num_delivered > 1 for m in again) < waiting:
+                again += await reader.fetch(waiting, timeout=30)
+            await js.add_consumer(consumer.stream, consumer.config())
+            for message in again:
+                await message.nak()
+            await reader.unsubscribe()
+
+
+# --- tests ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backup")
+
+
+@dataclass
+class Taken:
+    """The first place after its load, with the backups that were taken during it."""
+
+    here: Local
+    load: Load
+    before: dict[str, int]
+    """Acknowledged before the backup began."""
+    left: Counter[str]
+    """Had left before the backup began."""
+
+
+@pytest.fixture(scope="module")
+def taken(folder: Path, full: bool) -> Iterator[Taken]:
+    """One load, and during it a backup, and one as it must not be taken."""
+    with place(folder / "here") as here:
+        yield asyncio.run(_under_load(here, folder, 3000 if full else 40))
+
+
+async def _under_load(here: Local, folder: Path, some: int) -> Taken:
+    async with bus(here) as (client, _):
+        load = Load(client, filings(1_000_000, "backup"))
+        running = asyncio.create_task(load.run())
+
+        async def more() -> None:
+            count = len(load.acknowledged)
+            await eventually(lambda: len(load.acknowledged) > count + some, 120, "some load")
+
+        await more()
+        with as_operator(here):
+            await careless(here, folder / "careless")
+            before, left = dict(load.acknowledged), sent(here)
+            await backup._backup(folder / "good", None)
+        await more()  # writers go on
+        load.over.set()
+        await running
+    for name in here.names:
+        here.kill(name)
+    return Taken(here, load, before, left)
+
+
+async def careless(here: Local, target: Path) -> None:
+    """The negative control: the database first and the streams later, and nobody waits."""
+    moment = dump.moment
+
+    async def nobody(conn: Any) -> float:
+        await conn.execute("begin")
+        return 0.0
+
+    @asynccontextmanager
+    async def later(url: str) -> AsyncIterator[dump.Moment]:
+        async with moment(url) as found:
+            conn = await asyncpg.connect(url)
+            count = await conn.fetchval("select count(*) from intake.inbox")
+
+            async def more() -> bool:
+                return bool(await conn.fetchval("select count(*) from intake.inbox") > count + 30)
+
+            await eventually(more, 30, "a bit of load")
+            await conn.close()
+            yield found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dump, "_hold", nobody)
+        patch.setattr(dump, "moment", later)
+        await backup._backup(target, None)
+
+
+def test_a_backup_under_load_is_whole_in_an_empty_place(taken: Taken, folder: Path, oracle: Tell) -> None:
+    here, load = taken.here, taken.load
+    manifest = archive.opened(folder / "good")
+    there = empty(folder / "there")
+    try:
+        # What is damaged or foreign is refused before anything is touched.
+        for name, spoil in SPOILT.items():
+            shutil.copytree(folder / "good", folder / name)
+            spoil(folder / name)
+            status, said = ended(there, "ops", "restore", folder / name)
+            assert status in (common.FINDINGS, common.UNUSABLE), (name, said)
+            assert "已恢复" not in said
+            assert asyncio.run(is_untouched(there)), name
+            shutil.rmtree(folder / name)
+
+        process = yiqi(there, "ops", "restore", folder / "good")
+        said, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+        asyncio.run(is_as_it_was(here, there, manifest))
+        for table in ("review.history", *(f"{s}.inbox" for s in SERVICES)):  # to which rows are only added
+            assert rows(there, table) <= rows(here, table), table
+            assert len(rows(there, table)) == manifest.tables[table].rows, table
+        gone = {
+            m.removeprefix("(").rstrip(")")
+            for m in rows(there, "(select id from notify.mail where state = 'sent')")
+        }
+        assert {f"<m-{m}@yiqi.test>" for m in gone} <= set(sent(here))
+
+        status, said = ended(there, "ops", "restore", folder / "good")
+        assert (status, "不是空的" in said) == (common.FINDINGS, True)
+
+        asyncio.run(hasten(there))
+        there.start()
+        asyncio.run(drain(there))
+        verdict = oracle(asyncio.run(judge("backup", load, there, taken.left)))
+        status, said = ended(there, "case", "verify")
+    finally:
+        there.stop()
+    assert status == 0, said
+    assert verdict.clean, verdict
+    assert verdict.sent >= len(taken.before) > 0
+    assert max(taken.before.values()) <= manifest.streams[IN].last
+
+
+def test_control_a_backup_without_the_lock_loses(taken: Taken, folder: Path, oracle: Tell) -> None:
+    there = empty(folder / "elsewhere", ("intake", "review"))
+    try:
+        status, said = ended(there, "ops", "restore", folder / "careless")
+        assert status == 0, said
+        asyncio.run(hasten(there))
+        there.start()
+        # Decisions on what was lost are tried for a minute.
+        asyncio.run(drain(there, but="review-in"))
+        verdict = asyncio.run(judge("backup control: no lock", taken.load, there, Counter(), decisions=False))
+        oracle(verdict)
+    finally:
+        there.stop()
+    assert verdict.lost > 0, verdict
+
+
+def test_a_backup_that_is_killed_leaves_nothing_that_looks_like_one(taken: Taken, folder: Path) -> None:
+    process = yiqi(taken.here, "ops", "backup", folder / "killed")
+    (left,) = wait_until(lambda: list(folder.glob("killed.*")), 30, "the backup to begin")
+    process.kill()
+    process.communicate()
+    assert not (folder / "killed").exists()
+    status, said = ended(taken.here, "ops", "backup", "--check", left)
+    assert (status, "不是完整的备份" in said) == (common.UNUSABLE, True), said
+    # Writers go on.
+    taken.here.postgres.sql("set lock_timeout = '10s'; delete from intake.outbox where false", "yiqi")
+
+
+def test_a_backup_is_never_written_over_another_and_only_its_owner_reads_it(
+    taken: Taken, folder: Path
+) -> None:
+    status, said = ended(taken.here, "ops", "backup", folder / "good")
+    assert (status, "已经存在" in said) == (common.UNUSABLE, True), said
+    status, said = ended(taken.here, "ops", "backup", "--check", folder / "good")
+    assert (status, "备份完整" in said) == (common.GOOD, True), said
+    assert {oct(p.stat().st_mode & 0o777) for p in (folder / "good").iterdir()} == {"0o600"}
+    assert oct((folder / "good").stat().st_mode & 0o777) == "0o700"
+
+
+def flip(file: str, at: int) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        data = bytearray((folder / file).read_bytes())
+        data[at] ^= 1
+        (folder / file).write_bytes(data)
+
+    return spoil
+
+
+def older(folder: Path) -> None:
+    """As if taken by a release with another newest migration, every checksum right."""
+    manifest = archive.opened(folder)
+    for name in (archive.MANIFEST, archive.SUMS):
+        (folder / name).unlink()
+    heads = {**manifest.heads, "review": "0001"}
+    archive.seal(folder, manifest.model_copy(update={"heads": heads}))
+
+
+SPOILT: dict[str, Callable[[Path], None]] = {
+    "a byte of the dump": flip(archive.DUMP, -1),
+    "a byte of a stream": flip(archive.stream_file(EVT), 100),
+    "a byte of the manifest": flip(archive.MANIFEST, 40),
+    "a byte of the checksums": flip(archive.SUMS, 3),
+    "no dump": lambda folder: (folder / archive.DUMP).unlink(),
+    "no stream": lambda folder: (folder / archive.stream_file(OUT)).unlink(),
+    "half written": lambda folder: (folder / archive.SUMS).unlink(),
+    "another release": older,
+}
+
+
+async def is_untouched(there: Local) -> bool:
+    schemas = there.postgres.sql(
+        "select nspname from pg_namespace where nspname !~ '^(pg_|info|public)'", "yiqi"
+    )
+    async with bus(there) as (_, js):
+        return not schemas.strip() and not await js.streams_info()
+
+
+async def is_as_it_was(here: Local, there: Local, manifest: archive.Manifest) -> None:
+    """Message by message what the first place has up to where the backup ends."""
+    async with bus(here) as (_, original), bus(there) as (_, restored):
+        for name, part in manifest.streams.items():
+            want, have = await contents(original, name), await contents(restored, name)
+            assert len(have) == part.messages, name
+            assert have == {seq: m for seq, m in want.items() if seq <= part.last}, name
