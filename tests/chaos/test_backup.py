@@ -23,6 +23,7 @@ from typing import Any
 import asyncpg
 import nats
 import nats.errors
+import nats.js.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -35,7 +36,7 @@ from services.cli.local import Local
 from shared.contracts.registry import DECISION_MADE
 from shared.runtime import SERVICES
 from shared.runtime.decode import Item, Raw, decode
-from shared.runtime.embedded import eventually, wait_until
+from shared.runtime.embedded import Nats, eventually, free_port, wait_until
 from shared.runtime.streams import CONSUMERS, EVT, IN, OUT
 from tests.bench.work import Filed, filings, offset
 from tests.chaos.oracle import Verdict
@@ -510,3 +511,46 @@ async def is_as_it_was(here: Local, there: Local, manifest: archive.Manifest) ->
             want, have = await contents(original, name), await contents(restored, name)
             assert len(have) == part.messages, name
             assert have == {seq: m for seq, m in want.items() if seq <= part.last}, name
+
+
+def test_a_backup_of_one_server_is_restored_into_a_cluster(taken: Taken, folder: Path, full: bool) -> None:
+    if not full:
+        pytest.skip("three more servers: in the long form")
+    routes = [free_port() for _ in range(3)]
+    others = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
+    there = place(folder / "cluster", ())
+    nodes = [
+        Nats(
+            folder / "cluster" / f"n{i}",
+            sync_always=False,
+            config=f"server_name: n{i}\ncluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{others}] }}",
+        )
+        for i, port in enumerate(routes)
+    ]
+    there.nats = nodes[0]
+    try:
+        for node in nodes:
+            node.start()
+        there.postgres.start()
+        there.postgres.create_database("yiqi")
+        asyncio.run(has_a_leader(there))
+        status, said = ended(there, "ops", "restore", folder / "good", "--replicas", "3")
+        assert status == 0, said
+        asyncio.run(is_as_it_was(taken.here, there, archive.opened(folder / "good")))
+    finally:
+        for node in nodes:
+            node.stop()
+        there.stop()
+
+
+async def has_a_leader(there: Local) -> None:
+    async with bus(there) as (_, js):
+
+        async def answers() -> bool:
+            try:
+                await js.account_info()
+            except (nats.errors.Error, nats.js.errors.Error):
+                return False
+            return True
+
+        await eventually(answers, SLOW, "a leader of the cluster")
