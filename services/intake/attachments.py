@@ -4,13 +4,14 @@ What stands in the others is not read here, that is `pages.py`. Files from outsi
 limited process of `child.py`: a few kilobytes are enough to take all memory or to end a process.
 """
 
+import html
 import re
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from xml.parsers.expat import ExpatError
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from openpyxl.utils import get_column_letter as letter
 
@@ -21,7 +22,10 @@ MAX_SIZE = 20 * MB
 MAX_UNPACKED = 100 * MB
 MAX_RATIO = 100
 MAX_PARTS = 1000
+DESCRIPTOR = 24
+"""Bytes that may follow a part: its sizes once more, with signature and in zip64."""
 MAX_ROWS = 20_000
+MAX_SHEETS = 100
 MAX_CELLS = 4_000_000
 """Of the rectangle around all filled cells: readers lay it out in full, blank cells included."""
 
@@ -131,6 +135,7 @@ def _parts(data: bytes, again: str) -> dict[str, bytes]:
             declared = sum(e.file_size for e in entries)
             if len(entries) > MAX_PARTS or declared > max(MB, min(MAX_UNPACKED, MAX_RATIO * len(data))):
                 raise Unusable("workbook.bomb", f"文件解压后过大或部件过多；{again}")
+            _refuse_layout(archive, entries, data, again)
             total = 0
             for entry in entries:
                 path = entry.orig_filename
@@ -152,6 +157,31 @@ def _parts(data: bytes, again: str) -> dict[str, bytes]:
     return parts
 
 
+def _refuse_layout(archive: ZipFile, entries: list[ZipInfo], data: bytes, again: str) -> None:
+    """A zip whose parts lie over each other unpacks to more than it counts; one with something before, between or
+    behind its parts is something else for other programs. What the two lists of parts say must agree."""
+    end = 0
+    for entry in sorted(entries, key=lambda e: e.header_offset):
+        start = entry.header_offset
+        if start < end:
+            raise Unusable("workbook.overlap", f"文件内部的部件互相重叠；{again}")
+        if start - end > (DESCRIPTOR if end else 0):
+            raise Unusable("workbook.polyglot", f"文件里还藏有另一种文件；{again}")
+        head = data[start : start + 30]
+        name, extra = (int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
+        end = start + 30 + name + extra + entry.compress_size
+        packed, size = (int.from_bytes(head[i : i + 4], "little") for i in (18, 22))
+        said = (packed, size) in ((entry.compress_size, entry.file_size), (2**32 - 1, 2**32 - 1))
+        if not said and not (entry.flag_bits & 8 and (packed, size) == (0, 0)):
+            raise Unusable("workbook.damaged", f"文件已损坏，无法打开；{again}")
+        if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise Unusable("workbook.damaged", f"文件的压缩方法无法读取；{again}")
+    if end > archive.start_dir:
+        raise Unusable("workbook.overlap", f"文件内部的部件互相重叠；{again}")
+    if archive.start_dir - end > DESCRIPTOR or archive.comment or b"%PDF-" in data[:1024]:
+        raise Unusable("workbook.polyglot", f"文件里还藏有另一种文件；{again}")
+
+
 def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
     doctype = [b"<!DOCTYPE", *("<!DOCTYPE".encode(code) for code in ("utf-16-le", "utf-16-be"))]
     if any(mark in content for content in parts.values() for mark in doctype):
@@ -169,16 +199,24 @@ def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
             raise Unusable(code, f"“{name}”的内容是{what}；{again}")
     if "spreadsheet" not in kind and not document:
         raise Unusable("workbook.archive", f"“{name}”是压缩包，不是电子表格；请解压后逐个报送")
+    if "spreadsheetml" in kind and "wordprocessingml" in kind:
+        raise Unusable("workbook.polyglot", f"“{name}”里还藏有另一种文件；{again}")
+    # Parts may have any path: what they are is what the package itself declares.
+    declared = "\n".join(["", *_declared(parts), ""])
     paths = "\n".join(parts)
     if "encryption-data" in parts.get("meta-inf/manifest.xml", b"").decode("utf-8", "replace"):
         raise Unusable("workbook.encrypted", "文件设有打开密码，请取消密码后再报送")
     if re.search(
         r"vbaproject\.bin|/macrosheets/|(?m:^(basic|scripts)/.*(?<!script-l[bc]\.xml)(?<!/)$)", paths
-    ):
+    ) or re.search(r"vbaproject|/(?:xl(?:intl)?macrosheet|wordvbadata)\n|macrosheet\+xml", declared):
         raise Unusable("workbook.macros", f"文件含有宏；{again}（不保留宏）")
     content = parts.get("content.xml", b"")
     if (
         re.search(r"/externallinks/|/connections\.xml|/querytables/", paths)
+        or re.search(
+            r"externallink\+xml|/externallink(?:path)?\n|/(?:connections|querytable|subdocument|frame)\n",
+            declared,
+        )
         or re.search(rb"<office:dde-source|<table:table-source|<table:dde-link", content)
         or any(_leads_out(parts[p], document=document) for p in parts if p.endswith(".rels"))
     ):
@@ -186,7 +224,13 @@ def _refuse_parts(parts: dict[str, bytes], name: str) -> None:
         other = "；指向本机文件的超链接请取消" if document else ""
         detail = f"文件含有指向其他文件的外部链接，请在“{menu}”中断开后再报送{other}"
         raise Unusable("workbook.external", detail)
-    embedded = re.search(r"/embeddings/|/activex/|oleobject", paths) or b"<draw:object-ole" in content
+    if any(_acts(part) for path, part in parts.items() if path.endswith(".xml")):
+        raise Unusable("workbook.dde", f"文件中有调用其他程序或网址的公式或域，请删除后再报送；{again}")
+    embedded = (
+        re.search(r"/embeddings/|/activex/|oleobject", paths)
+        or b"<draw:object-ole" in content
+        or re.search(r"oleobject|activex|/(?:package|control|afchunk)\n", declared)
+    )
     if embedded or any(c.startswith(OLE) for c in parts.values()):
         raise Unusable("workbook.ole", "文件嵌有其他文件（OLE 对象），请删除后再报送")
     if any(c.startswith((b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf")) for c in parts.values()):
@@ -212,6 +256,42 @@ def _zip_kind(parts: dict[str, bytes]) -> str:
         return parts["mimetype"].decode("ascii", "replace").casefold()
     types = [e.get("ContentType", "") for e in _xml(parts.get("[content_types].xml", b"<none/>"))]
     return " ".join(t for t in types if re.search(r"\.main\+xml$|macroenabled", t, re.IGNORECASE)).casefold()
+
+
+def _declared(parts: dict[str, bytes]) -> Iterator[str]:
+    """The types of all parts and of all their relations, in small letters."""
+    for path, content in parts.items():
+        if path == "[content_types].xml" or path.endswith(".rels"):
+            for e in _xml(content):
+                yield (e.get("ContentType") or e.get("Type") or "").casefold()
+
+
+_FIELDS = re.compile(rb"<(?:\w+:)?instrText\b[^>]*>([^<]*)<")
+_FIELD = re.compile(rb"""instr=(?:"([^"<]*)|'([^'<]*))""")
+_FORMULAS = (
+    re.compile(rb"<(?:\w+:)?f\b[^>]*>([^<]*)<()"),
+    re.compile(rb"""formula=(?:"([^"<]*)|'([^'<]*))"""),
+)
+_STARTS = re.compile(r"(?i)\b(?:dde|ddeauto|webservice|rtd|call|register\.id|exec)\s*\(|[\w.]\|[^!|]*!")
+
+
+def _acts(part: bytes) -> bool:
+    """Does a field or a formula start a program, or ask a server, when somebody opens the file?"""
+    if b"instr" in part:
+        # Word puts the pieces of a field together, and so do we.
+        fields = (
+            b"".join(_FIELDS.findall(part))
+            + b"\n"
+            + b"\n".join(b" ".join(said) for said in _FIELD.findall(part))
+        )
+        if re.search(r"(?i)\bDDE(?:AUTO)?\b", html.unescape(fields.decode("utf-8", "replace"))):
+            return True
+    for pattern in _FORMULAS:
+        for found in pattern.finditer(part):
+            formula = html.unescape((found[1] or found[2] or b"").decode("utf-8", "replace"))
+            if _STARTS.search(re.sub(r'"[^"]*"', '""', formula)):
+                return True
+    return False
 
 
 def is_document(data: bytes) -> bool:

@@ -10,7 +10,9 @@ A minder between the two waits for it and adds one byte, the signal that ended i
 import asyncio
 import atexit
 import contextlib
+import ctypes
 import json
+import logging
 import math
 import os
 import resource
@@ -29,8 +31,12 @@ from services.intake.sheets import MB, Compiled, RawRow, Sheet, Unusable, is_wor
 from shared.contracts.types import Finding
 from shared.notices.model import Notice
 
+log = logging.getLogger("yiqi.intake")
+
 OUTPUT = 100 * MB
 """Most that a worker may answer, and the largest file that it may write (openpyxl writes temporary ones)."""
+MOST_SAID = 24 * MB
+"""Of what a worker has read: it becomes objects of ours, several times as large. 20,000 full rows are 16 MB."""
 PATIENCE = 5
 """Seconds beyond the limit: the kernel ends a worker in time, this is for a server that does not answer."""
 
@@ -88,6 +94,12 @@ async def read(data: bytes, name: str, compiled: Compiled, limits: Limits = USUA
     ]
 
 
+async def look(data: bytes, name: str, *, only_scan: bool, limits: Limits = USUAL) -> str:
+    """`scans.look` in a limited process."""
+    head, _ = await _ask({"do": "look", "name": name, "only_scan": only_scan}, data, None, limits)
+    return str(head["kind"])
+
+
 async def mark(
     data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled, limits: Limits = MARKING
 ) -> bytes:
@@ -97,14 +109,19 @@ async def mark(
     return body
 
 
-async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits: Limits) -> tuple[Any, bytes]:
-    request |= {"notice": compiled.notice.model_dump(mode="json"), "limits": asdict(limits)}
+async def _ask(
+    request: dict[str, Any], data: bytes, compiled: Compiled | None, limits: Limits
+) -> tuple[Any, bytes]:
+    request["limits"] = asdict(limits)
+    if compiled:
+        request["notice"] = compiled.notice.model_dump(mode="json")
     answer = bytearray()
     try:
         async with _slots(), asyncio.timeout(limits.seconds + PATIENCE):
             reader, writer = await asyncio.open_unix_connection(sock=_connect())
             try:
-                writer.write(json.dumps(request).encode() + b"\n" + data)
+                writer.write(json.dumps(request).encode() + b"\n")
+                writer.write(data)
                 writer.write_eof()
                 while chunk := await reader.read(MB):
                     answer += chunk
@@ -124,6 +141,7 @@ async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits:
         raise _unusable(code or "workbook.crash", request)
     head, _, body = bytes(answer[:-1]).partition(b"\n")
     reply = json.loads(head)
+    _tell_once(isolated=reply["isolated"])
     if "code" in reply:
         raise Unusable(reply["code"], reply["detail"])
     return reply, body
@@ -131,6 +149,16 @@ async def _ask(request: dict[str, Any], data: bytes, compiled: Compiled, limits:
 
 def _unusable(code: str, request: dict[str, Any]) -> Unusable:
     return Unusable(code, SAY[code].format(".docx" if is_word(request["name"]) else ".xlsx"))
+
+
+_told = False
+
+
+def _tell_once(*, isolated: bool) -> None:
+    global _told  # noqa: PLW0603 - a process says so once
+    if not isolated and not _told:
+        _told = True
+        log.warning("files are read in a process that has a network: the kernel grants no namespace")
 
 
 _waiting: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
@@ -198,10 +226,13 @@ def close() -> None:
 def serve(control: socket.socket) -> None:
     """Fork a minder for every connection that arrives; end when our side has closed."""
     # Loaded here once, and never in the service itself: 20 MB, and the libraries that hostile files aim at.
-    from services.intake import marking, workbook
+    from services.intake import marking, scans, workbook
 
     assert marking
+    assert scans
     assert workbook
+    global _isolated  # noqa: PLW0603 - once, before the first fork
+    _isolated = _isolate()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our side closes in time
     while True:
@@ -212,6 +243,19 @@ def serve(control: socket.socket) -> None:
             control.close()
             _mind(socket.socket(fileno=fds[0]))
         os.close(fds[0])
+
+
+_isolated = False
+
+
+def _isolate() -> bool:
+    """Into a network of our own that has nothing in it; whoever is not root needs a user namespace for that."""
+    user, network = 0x10000000, 0x40000000
+    try:
+        unshare = ctypes.CDLL(None, use_errno=True).unshare
+    except AttributeError:  # another system
+        return False
+    return bool(unshare(network) == 0 or unshare(user | network) == 0)
 
 
 def _mind(connection: socket.socket) -> None:
@@ -266,12 +310,15 @@ def _limit(limits: Limits) -> None:
 
 def _answer(asked: dict[str, Any], data: bytes) -> bytes:
     """One line of JSON, then the marked workbook if one was asked for."""
-    from services.intake import marking, workbook
+    from services.intake import marking, scans, workbook
 
-    compiled = _Loaded(Notice.model_validate(asked["notice"]))
     body = b""
     reply: dict[str, Any] = {}
     try:
+        if asked["do"] == "look":
+            reply["kind"] = scans.look(data, asked["name"], only_scan=asked["only_scan"])
+            return _line(reply)
+        compiled = _Loaded(Notice.model_validate(asked["notice"]))
         if asked["do"] == "mark":
             findings = [Finding(**f) for f in asked["findings"]]
             body = marking.mark(data, asked["name"], findings, compiled)
@@ -287,7 +334,15 @@ def _answer(asked: dict[str, Any], data: bytes) -> bytes:
             ]
     except Unusable as error:
         reply = {"code": error.code, "detail": error.detail}
-    return json.dumps(reply).encode() + b"\n" + body
+    line = _line(reply)
+    if len(line) > MOST_SAID:
+        line = _line({"code": "workbook.long", "detail": "文件中的文字过多，请分成几个文件报送"})
+    return line + body
+
+
+def _line(reply: dict[str, Any]) -> bytes:
+    text = json.dumps({**reply, "isolated": _isolated}, ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from uuid import UUID
 
 from services.intake import identity, parse, store
 from services.intake.belonging import Fresh, belong, corrects, standing
+from services.intake.evidence import Evidence, unfit
 from services.intake.findings import in_words_of
 from services.intake.given import faults, given_rows
-from services.intake.packages import Package, missing
+from services.intake.packages import Package
 from services.intake.parse import Filing, Judged
+from services.intake.sheets import Unusable
 from shared.contracts import registry
 from shared.contracts.problem import MOST, problem
 from shared.contracts.submission import (
@@ -32,7 +34,7 @@ from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.rules import Facts
 from shared.notices.values import chinese_date
-from shared.runtime import files, metrics
+from shared.runtime import metrics
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
@@ -79,6 +81,7 @@ class Intake:
         assert self.context
         rows: list[tuple[Item, Filing, Judged]] = []
         packages: list[Package] = []
+        evidence = Evidence(self.context, tx)
         for item in items:
             if isinstance(item.data, CatalogueRecorded):
                 await self._record(tx, item, item.data)
@@ -99,10 +102,10 @@ class Intake:
                     case=data.case,
                 )
                 judged.findings += parse.unknown_materials(notice, data.files)
-                judged.findings += in_words_of(notice, await self._attach(tx, item, data))
+                judged.findings += in_words_of(notice, await self._attach(evidence, item, data))
                 rows.append((item, filing, judged))
             else:
-                packages.append(await Package.read(self.context, item, filing))
+                packages.append(await Package.read(evidence, item, filing))
         everything = [(f, j) for _, f, j in rows] + [(p.filing, j) for p in packages for j in p.judged]
         known = await self._examine(tx, everything)
         for package in packages:
@@ -139,19 +142,14 @@ class Intake:
         )
         return filing, []
 
-    async def _attach(self, tx: Tx, item: Item, data: SubmissionFiled) -> list[Finding]:
-        """Keep the files that a row refers to; what was not sent is a fault of the row."""
-        assert self.context
+    async def _attach(self, evidence: Evidence, item: Item, data: SubmissionFiled) -> list[Finding]:
+        """Keep the files that a row refers to; what was not sent, or may not be kept, is a fault of the row."""
         found = []
         for i, ref in enumerate(data.files):
-            if await store.has_file(tx.conn, ref.sha256):
-                continue
             try:
-                body = await files.fetch(self.context.jetstream, item.token, ref.sha256, ref.size)
-            except files.Missing as error:
-                found.append(missing(i, error))
-                continue
-            await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, body)
+                await evidence.take(item.token, ref)
+            except Unusable as error:
+                found.append(unfit(i, error))
         return found
 
     async def _examine(self, tx: Tx, rows: Sequence[tuple[Filing, Judged]]) -> dict[UUID, Any]:

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Self
 
 from services.intake import child, parse, store
+from services.intake.evidence import Evidence, unfit
 from services.intake.findings import in_words_of
 from services.intake.parse import Filing, Judged
-from services.intake.sheets import Sheet, Unusable
+from services.intake.sheets import Sheet, Unusable, file_name
 from shared.contracts import registry
 from shared.contracts.problem import MOST, problem
 from shared.contracts.submission import EventAccepted, JudgedSheet, PackageFiled, PackageJudged
@@ -23,6 +24,9 @@ from shared.runtime.delivery import Tx
 from shared.runtime.service import Context
 
 log = logging.getLogger("yiqi.intake")
+
+MOST_SHEETS, MOST_ROWS = 400, 20_000
+"""Of one package: what is judged together is in memory together, and its answer must fit into an event."""
 
 MOST_NUMBERS = 20
 """Of one sheet that an answer lists: who filed more finds the others in its letters."""
@@ -51,38 +55,45 @@ class Package:
     filing: Filing
     sheets: list[Read] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    workbooks: dict[str, bytes] = field(default_factory=dict)
+    there: list[FileRef] = field(default_factory=list)
+    """The files that arrived and may be kept, and the forms that arrived: one that cannot be read is told by itself."""
 
     @classmethod
-    async def read(cls, context: Context, item: Item, filing: Filing) -> Self:
-        """Fetch the files of a package and read its workbooks, each in the limited child."""
+    async def read(cls, evidence: Evidence, item: Item, filing: Filing) -> Self:
+        """Fetch the files of a package, keep them, and read its workbooks, each in the limited child."""
         package = cls(item, filing)
         notice = filing.notice.notice
+        forms = []
         for i, ref in enumerate(package.data.files):
-            try:
-                body = await files.fetch(context.jetstream, item.token, ref.sha256, ref.size)
-            except files.Missing as error:
-                package.findings.append(missing(i, error))
+            if ref.role == "workbook" and ref.material is None:
+                forms.append((i, ref))  # a file that says which paper it is, is none of the forms
                 continue
-            package.workbooks[ref.sha256] = body
+            try:
+                await evidence.take(item.token, ref)
+            except Unusable as error:
+                package.findings.append(unfit(i, error))
+            else:
+                package.there.append(ref)
         package.findings += parse.unknown_materials(notice, package.data.files)
-        there = [ref for ref in package.data.files if ref.sha256 in package.workbooks]
-        package.filing = replace(filing, materials=parse.materials_of(notice, there, named=True))
-        for i, ref in enumerate(package.data.files):
-            if ref.role == "workbook" and ref.material is None and ref.sha256 in package.workbooks:
-                await package._open(i, ref)
+        package.filing = replace(filing, materials=parse.materials_of(notice, package.there, named=True))
+        for i, ref in forms:
+            try:
+                await package._open(evidence, ref)
+            except Unusable as error:
+                package.findings.append(unfit(i, error))
         package.findings = in_words_of(notice, package.findings)
         return package
 
-    async def _open(self, i: int, ref: FileRef) -> None:
-        """Read one workbook. A file that says which paper it is, is none of the forms."""
-        try:
-            sheets = await child.read(self.workbooks[ref.sha256], ref.name, self.filing.notice)
-        except Unusable as error:
-            self.findings.append(
-                parse.fault("R-COL-018", error.code, error.detail, f"#/data/files/{i}", "征集通知·三")
-            )
-            return
+    async def _open(self, evidence: Evidence, ref: FileRef) -> None:
+        """Read one workbook, and keep it if it can be read."""
+        body = await evidence.fetch(self.item.token, ref)
+        self.there.append(ref)
+        sheets = await child.read(body, ref.name, self.filing.notice)
+        if len(self.sheets) + len(sheets) > MOST_SHEETS:
+            raise Unusable("package.sheets", f"一次报送的工作表超过{MOST_SHEETS}个，请分几次报送")
+        if len(self.judged) + sum(len(sheet.rows) for sheet in sheets) > MOST_ROWS:
+            raise Unusable("package.rows", f"一次报送的内容超过{MOST_ROWS}行，请分几次报送")
+        await evidence.keep(self.item.token, ref, ref.role, body)
         for sheet in sheets:
             rows = parse.rows_of(self.filing, sheet, sum(len(r.rows) for r in self.sheets))
             self.sheets.append(Read(ref, sheet, rows))
@@ -99,7 +110,7 @@ class Package:
 
     def examine(self, counts: Mapping[str, int], *, tallied: bool) -> None:
         """The rules about the package as a whole; those that count only after its rows are counted."""
-        roles = {ref.role for ref in self.data.files if ref.sha256 in self.workbooks}
+        roles = {ref.role for ref in self.there}
         facts = {f"facts.{t.name}": counts.get(t.name, 0) for t in self.filing.notice.notice.tallies}
         forms = sorted({j.form for j in self.judged})
         known = {
@@ -137,7 +148,7 @@ class Package:
             form = read.sheet.form
             sheets.append(
                 JudgedSheet(
-                    file=read.file.name,
+                    file=file_name(read.file.name),
                     form=form,
                     sheet=read.sheet.sheet,
                     rows=len(read.rows),
@@ -150,9 +161,6 @@ class Package:
             tx.after.append(
                 partial(metrics.ROWS.labels(form or "none", "refused").inc, len(read.rows) - taken)
             )
-        for ref in self.data.files:
-            if content := self.workbooks.get(ref.sha256):
-                await store.keep_file(tx.conn, ref.sha256, ref.name, ref.role, item.token, content)
         findings = self.findings + [f for j in self.judged for f in parse.placed(j.findings, j.place)]
         for finding in findings:
             tx.after.append(metrics.BROKEN.labels(finding.rule, finding.severity).inc)
@@ -210,24 +218,18 @@ class Package:
             if not located:
                 continue
             try:
-                body = await child.mark(self.workbooks[sha256], name, located, self.filing.notice)
+                filed = await store.body_of_file(tx.conn, sha256)
+                body = await child.mark(filed, name, located, self.filing.notice)
             except Unusable:
                 # It could be read and not be written: the answer then lists the places, without the copy.
                 log.warning("workbook was not marked", extra={"sha256": sha256})
                 continue
             # Sent before the commit: whoever hears of it can fetch it, and sending again changes nothing.
             found[sha256] = await files.send(context.client, files.OURS, body)
-            await store.keep_file(tx.conn, found[sha256], name, "marked", files.OURS, body)
+            await store.keep_file(tx.conn, found[sha256], file_name(name), "marked", files.OURS, body)
         return found
 
 
 def number_of_case(judged: Judged) -> str:
     """The number of the case that an accepted row opens, continues or tells of: a report has none of its own."""
     return judged.owner.number if judged.owner else judged.number
-
-
-def missing(i: int, error: files.Missing) -> Finding:
-    """A file that the event refers to and that did not arrive."""
-    return parse.fault(
-        "R-COL-018", "file.missing", f"文件未收到：{error}", f"#/data/files/{i}", "征集通知·三"
-    )

@@ -18,7 +18,7 @@ import openpyxl
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 from services.intake import opendocument
-from services.intake.attachments import MAX_ROWS, SAVE_AGAIN, visible
+from services.intake.attachments import MAX_ROWS, MAX_SHEETS, SAVE_AGAIN, visible
 from services.intake.opendocument import Layout, Range
 from services.intake.sheets import Unusable
 from shared.notices import values
@@ -54,6 +54,8 @@ def pages_of(data: bytes) -> list[Page]:
     pages = []
     try:
         book = CalamineWorkbook.from_object(BytesIO(data))
+        if len(book.sheets_metadata) > MAX_SHEETS or any(len(m.name) > 255 for m in book.sheets_metadata):
+            raise Unusable("workbook.sheets", f"工作表超过{MAX_SHEETS}个或名称过长；{SAVE_AGAIN}")
         for meta in book.sheets_metadata:
             if meta.typ == SheetTypeEnum.MacroSheet:
                 raise Unusable("workbook.macros", f"文件含有宏表；{SAVE_AGAIN}（不保留宏）")

@@ -3,6 +3,8 @@
 Nothing here opens a file, so that the service itself never loads a spreadsheet library.
 """
 
+import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +17,28 @@ MB = 1024 * 1024
 def is_word(name: str) -> bool:
     """Is the file called a Word document? Only for the advice: what it is, its content says."""
     return name.casefold().endswith((".doc", ".docx", ".docm", ".dot", ".dotx", ".rtf", ".wps", ".odt"))
+
+
+LONGEST_NAME = 240
+"""Bytes; a file system takes 255, and a Chinese character has three."""
+
+_UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)")
+
+
+def file_name(said: str) -> str:
+    """A file's name as it is shown and offered for saving: whatever its filer wrote, it stays a name. What the file is
+    stored under is its hash."""
+    name = _UNSHOWN.sub("", unicodedata.normalize("NFC", said))
+    name = re.sub(r'[/\\:*?"<>|]', "_", name).strip(" ").lstrip(".").rstrip(". ")
+    name = _RESERVED.sub(r"_\1", name) if _RESERVED.match(name) else name
+    stem, dot, ending = name.rpartition(".")
+    if not dot or len(ending.encode()) > 16:
+        stem, dot, ending = name, "", ""
+    room = LONGEST_NAME - len((dot + ending).encode())
+    return stem.encode()[:room].decode(errors="ignore") + dot + ending or "_"
 
 
 class Unusable(Exception):

@@ -243,9 +243,19 @@ def keep_package(conn: Connection, row: Mapping[str, Any]) -> None:
     put_later(conn, "intake.package", [row])
 
 
-async def has_file(conn: Connection, sha256: str) -> bool:
-    rows = await conn.read("select 1 from intake.file where sha256 = :sha256", {"sha256": sha256})
-    return rows.scalar() is not None
+async def role_of_file(conn: Connection, sha256: str, publisher: str, size: int) -> str | None:
+    """As what a file of this publisher is kept."""
+    rows = await conn.read(
+        "select role from intake.file where sha256 = :sha256 and publisher = :publisher and length(body) = :size",
+        {"sha256": sha256, "publisher": publisher, "size": size},
+    )
+    found: str | None = rows.scalar()
+    return found
+
+
+async def body_of_file(conn: Connection, sha256: str) -> bytes:
+    rows = await conn.read("select body from intake.file where sha256 = :sha256", {"sha256": sha256})
+    return bytes(rows.scalar())
 
 
 async def keep_file(conn: Connection, sha256: str, name: str, role: str, publisher: str, body: bytes) -> None:

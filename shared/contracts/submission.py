@@ -50,7 +50,7 @@ class SubmissionFiled(Inbound):
     direction: Annotated[str, Field(max_length=16)] | None = None
     item_kind: ItemKind | None = None
     values: Values
-    files: tuple[FileRef, ...] = ()
+    files: Annotated[tuple[FileRef, ...], Field(max_length=40)] = ()
     case: UUID | None = None
 
 

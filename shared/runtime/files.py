@@ -17,6 +17,10 @@ OURS = "yiqi"
 """The sender's token of files that we make for others (a marked-up workbook)."""
 
 
+MOST_CHUNKS = 1280
+"""Of 16 KiB, the largest file that anybody may refer to: nobody makes us ask for a million of one byte."""
+
+
 class Missing(Exception):
     """The file was not sent, or not completely, or is not what its hash says."""
 
@@ -45,6 +49,8 @@ async def fetch(js: JetStreamContext, publisher: str, sha256: str, size: int | N
     parts: list[bytes] = []
     total = 0
     while size is None or total < size:
+        if len(parts) == MOST_CHUNKS:
+            raise Missing(f"分块过多，每块{CHUNK // 1024}KiB即可")
         subject = file_subject(publisher, sha256, len(parts))
         try:
             found = await asyncio.wait_for(js.get_last_msg(FILE, subject, direct=True), 5)
@@ -52,7 +58,9 @@ async def fetch(js: JetStreamContext, publisher: str, sha256: str, size: int | N
             if size is None and parts:
                 break
             raise Missing(f"第{len(parts) + 1}块没有收到") from None
-        parts.append(found.data or b"")
+        if not found.data:
+            raise Missing(f"第{len(parts) + 1}块是空的")
+        parts.append(found.data)
         total += len(parts[-1])
     data = b"".join(parts)
     if (size is not None and total != size) or hashlib.sha256(data).hexdigest() != sha256:

@@ -16,10 +16,11 @@ from shared.contracts.submission import Filer
 from shared.notices.directory import unlisted
 from shared.runtime.embedded import eventually
 from tests.documents import CASE, TITLE, case_docx
+from tests.scans import pdf
 
 NOTICE = "gz-collection-2025q1"
 DURING = datetime(2025, 3, 3, 2, 0, tzinfo=UTC)
-SCAN = ("盖章扫描件.pdf", "scan", b"%PDF-1.7 sealed")
+SCAN = ("盖章扫描件.pdf", "scan", pdf())
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from shared.notices.load import load_all
 from shared.runtime.embedded import wait_until
 from shared.runtime.files import send
 from shared.runtime.streams import EVT
+from tests.scans import pdf
 from tests.unit.test_card_layouts import application
 from tests.unit.test_stations import APPLICATION, PAPERS, YEAR
 
@@ -30,7 +31,7 @@ STATIONS = "gz-stations-2019"
 TIANHE, YUEXIU = "440106", "440104"
 DURING = datetime(2019, 6, 10, 2, tzinfo=UTC)
 DIRECTORY = Directory.load()
-SCAN = b"%PDF-1.7 sealed"
+SCAN = pdf()
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +267,7 @@ def test_in_a_package_the_names_of_the_scans_say_what_they_are(local: Local) -> 
     async def run(names: tuple[str, ...]) -> dict[str, Any]:
         client = await nats.connect(local.nats.url)
         contents = [("申请表.docx", "workbook", application())]
-        contents += [(name, "scan", SCAN + name.encode()) for name in names]
+        contents += [(name, "scan", pdf(say=name)) for name in names]
         try:
             return await file_package(STATIONS, filer("示例机构七"), contents, TIANHE, client=client)
         finally:

@@ -19,7 +19,7 @@ from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile, ZipInfo
 
 import openpyxl
 import pytest
@@ -37,6 +37,7 @@ from services.intake.workbook import RESULT
 from shared.contracts.types import Finding
 from shared.notices.load import CompiledNotice, load
 from tests import workbooks as made
+from tests.documents import Raw, docx
 from tests.workbooks import Cell, head
 
 DATA = Path(workbook.__file__).parents[2] / "shared" / "notices" / "data"
@@ -466,6 +467,90 @@ def repeated(row: bytes) -> bytes:
     return made.rezip(data, {"content.xml": content})
 
 
+def records(data: bytes | bytearray, mark: bytes, at: int, size: int) -> Iterator[slice]:
+    """Where a field of each head of a part is, in the parts (`PK34`) or in their directory (`PK12`)."""
+    for found in re.finditer(re.escape(mark), data):
+        yield slice(found.start() + at, found.start() + at + size)
+
+
+def overlapping() -> bytes:
+    """Two parts that are the same bytes: the same head, which the directory names twice."""
+    data = bytearray(made.rezip(GOOD, {"xl/aaa.xml": b"<a/>", "xl/bbb.xml": b"<a/>"}))
+    last, one = list(records(data, b"PK\x01\x02", 42, 4))[-1:-3:-1]
+    data[last] = data[one]
+    return bytes(data).replace(b"xl/bbb.xml", b"xl/aaa.xml").replace(b"xl/aaa.xml", b"xl/AAA.xml", 1)
+
+
+def disagreeing() -> bytes:
+    data = bytearray(GOOD)
+    data[next(records(GOOD, b"PK\x03\x04", 22, 4))] = (7).to_bytes(4, "little")
+    return bytes(data)
+
+
+def huge_in_zip64() -> bytes:
+    """The directory says 8 EiB in the way of zip64; nobody has counted."""
+    out = BytesIO()
+    with ZipFile(BytesIO(GOOD)) as old, ZipFile(out, "w", ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.filelist[-1].file_size = 2**63 - 1
+    return out.getvalue()
+
+
+def between() -> bytes:
+    out = BytesIO()
+    with ZipFile(BytesIO(GOOD)) as old, ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+            new.fp.write(b"MZ".ljust(500, b"x"))  # type: ignore[union-attr]
+            new.start_dir = new.fp.tell()  # type: ignore[union-attr]
+    return out.getvalue()
+
+
+def pdf_first() -> bytes:
+    """Viewers look for a PDF's first line within the first kilobyte."""
+    out = BytesIO()
+    with ZipFile(BytesIO(GOOD)) as old, ZipFile(out, "w") as new:
+        new.writestr("a.txt", b"%PDF-1.7\n")
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return out.getvalue()
+
+
+def repacked(how: int) -> bytes:
+    out = BytesIO()
+    with ZipFile(BytesIO(GOOD)) as old, ZipFile(out, "w", how) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return out.getvalue()
+
+
+def symlink() -> bytes:
+    out = BytesIO(GOOD)
+    with ZipFile(out, "a") as archive:
+        link = ZipInfo("xl/media/a.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    return out.getvalue()
+
+
+def related(kind: str) -> bytes:
+    """A part of any name, which is what its relation says."""
+    return made.rezip(GOOD, {RELS: rels(kind, "x.dat").replace(b' TargetMode="External"', b"")})
+
+
+def formula(text: str) -> bytes:
+    return made.with_sheet_xml(f'<row r="1"><c r="A1"><f>{text}</f><v>1</v></c></row>')
+
+
+def macro_sheet() -> bytes:
+    """An .xls whose second sheet is one of Excel 4 macros (BOUNDSHEET, type 1)."""
+    data = made.xls({"附件6": [head(F6), [1, *KIT]], "macro": [["=EXEC(...)"]]})
+    found = re.search(rb"\x85\0.{2}.{4}\0(\0)\x05\0macro", data, re.DOTALL)
+    assert found
+    return data[: found.start(1)] + b"\1" + data[found.end(1) :]
+
+
 BILLION = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><x>&b;</x>'
 EVIL: dict[str, tuple[str, Callable[[], bytes]]] = {
     "nothing": ("workbook.blank", lambda: b""),
@@ -522,6 +607,34 @@ EVIL: dict[str, tuple[str, Callable[[], bytes]]] = {
     "many rows in ods": ("workbook.rows", lambda: repeated(b'<table:table-row table:number-rows-repeated="20001">')),
     "many rows": ("workbook.rows", lambda: made.with_sheet_xml(
         "".join(f'<row r="{i}"><c r="A{i}"><v>1</v></c></row>' for i in range(1, 20_002)))),
+    "parts over each other": ("workbook.overlap", overlapping),
+    "sizes that disagree": ("workbook.damaged", disagreeing),
+    "a size of 2^63": ("workbook.bomb", huge_in_zip64),
+    "something before the parts": ("workbook.polyglot", lambda: made.rezip(GOOD, {})[:4] + b"%PDF-1.7" + GOOD),
+    "something between the parts": ("workbook.polyglot", between),
+    "something behind the parts": ("workbook.polyglot", lambda: GOOD[:-2] + b"\x05\0<html"),
+    "a pdf at the start": ("workbook.polyglot", pdf_first),
+    "packed as nobody does": ("workbook.damaged", lambda: repacked(ZIP_BZIP2)),
+    "link within": ("workbook.names", symlink),
+    "workbook and document": ("workbook.polyglot", lambda: made.rezip(GOOD, {TYPES: made.part(GOOD, TYPES).replace(
+        b"</Types>", b'<Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-'
+        b'officedocument.wordprocessingml.document.main+xml"/></Types>')})),
+    "macros of another name": ("workbook.macros", lambda: made.rezip(GOOD, {TYPES: made.part(GOOD, TYPES).replace(
+        b"</Types>", b'<Override PartName="/xl/x.bin" ContentType="application/vnd.ms-office.vbaProject"/></Types>')})),
+    "link of another name": ("workbook.external", lambda: related("externalLink")),
+    "object of another name": ("workbook.ole", lambda: related("oleObject")),
+    "a page to be taken in": ("workbook.ole", lambda: related("aFChunk")),
+    "dde in a formula": ("workbook.dde", lambda: formula("cmd|'/c calc'!A0")),
+    "web in a formula": ("workbook.dde", lambda: formula("WEBSERVICE(&quot;http://evil.cn&quot;)")),
+    "dde in a field": ("workbook.dde", lambda: docx([Raw(
+        "<w:r><w:instrText>DD</w:instrText></w:r><w:r><w:instrText>EAUTO c:\\\\cmd.exe</w:instrText></w:r>")])),
+    "dde in a simple field": ("workbook.dde", lambda: docx([Raw(
+        '<w:fldSimple w:instr=" &#68;DE x"><w:r><w:t>1</w:t></w:r></w:fldSimple>')])),
+    "docx from a server": ("workbook.external", lambda: docx(["x"], rels='<Relationship Id="r" Type="http://schemas.'
+        'openxmlformats.org/officeDocument/2006/relationships/image" Target="//evil/a" TargetMode="External"/>')),
+    "thousands of sheets": ("workbook.sheets", lambda: made.ods({f"s{i}": [["x"]] for i in range(101)})),
+    "a sheet with a long name": ("workbook.sheets", lambda: made.ods({"长" * 300: [["x"]]})),
+    "macro sheet in xls": ("workbook.macros", macro_sheet),
     "many rows in xls": ("workbook.rows", lambda: made.xls({"a": [[1]] * 20_001})),
 }  # fmt: skip
 
@@ -675,6 +788,28 @@ def test_the_process_inherits_no_secret_and_leaves_no_file(
         b"LC_ALL", b"PYTHONHASHSEED", b"PYTHONPATH",
     ]  # fmt: skip
     assert list(Path("/tmp").glob(f"yiqi-workbook-{os.getuid()}-*")) == []  # noqa: S108
+
+
+def test_the_process_has_no_network_and_may_take_only_its_share() -> None:
+    far(child.read(GOOD, "a.xlsx", NOTICE))
+    assert child._server is not None
+    process, _ = child._server
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("no network namespaces here")
+    ours, theirs = (Path(f"/proc/{pid}/ns/net").readlink() for pid in ("self", process.pid))
+    assert ours != theirs
+    # In there is a loopback that is down, and nothing else.
+    (only_one,) = Path(f"/proc/{process.pid}/net/dev").read_text().splitlines()[2:]
+    assert only_one.split(":")[0].strip() == "lo"
+    assert Path(f"/proc/{process.pid}/net/route").read_text().splitlines()[1:] == []
+
+
+def test_a_network_that_cannot_be_taken_away_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    child._told = False
+    for _ in range(3):
+        child._tell_once(isolated=False)
+    child._tell_once(isolated=True)
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
 
 
 def test_the_process_loads_no_rules_engine() -> None:

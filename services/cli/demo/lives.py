@@ -14,6 +14,7 @@ from uuid import UUID
 
 from rich.markup import escape
 
+from services.cli.demo import papers
 from services.cli.demo.look import PATIENCE
 from services.notify.reminders import concerns, due_now, rungs
 from shared.contracts import registry
@@ -324,7 +325,7 @@ class Lives:
     ) -> dict[str, Any]:
         files = []
         for material in materials:
-            body = f"%PDF-1.4 {who} {material}".encode()
+            body = papers.scan(f"{who} {material}", "示例")
             sha256 = await send(self.story.client, who, body)
             files.append(
                 FileRef(role="scan", sha256=sha256, size=len(body), name=f"{material}.pdf", material=material)
