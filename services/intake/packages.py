@@ -25,8 +25,9 @@ from shared.runtime.service import Context
 
 log = logging.getLogger("yiqi.intake")
 
-MOST_SHEETS, MOST_ROWS = 400, 20_000
-"""Of one package: what is judged together is in memory together, and its answer must fit into an event."""
+MOST_SHEETS, MOST_ROWS = 400, 5000
+"""Of one package: what is judged together is in memory together (5,000 faulty rows are 100 MB), and its answer must
+fit into an event."""
 
 MOST_NUMBERS = 20
 """Of one sheet that an answer lists: who filed more finds the others in its letters."""

@@ -32,6 +32,8 @@ class EventType:
     says: tuple[str, ...]
     hears: tuple[str, ...]
     major: int = 1
+    alone: bool = False
+    """Handled in a transaction of its own: it may be as large as all the others of a batch."""
 
     @property
     def ce_type(self) -> str:
@@ -104,7 +106,7 @@ AGENCY = ("agency",)
 CITY = ("city",)
 
 SUBMISSION_FILED = EventType("submission.filed", "in", submission.SubmissionFiled, AGENCY, ("intake",))
-PACKAGE_FILED = EventType("package.filed", "in", submission.PackageFiled, AGENCY, ("intake",))
+PACKAGE_FILED = EventType("package.filed", "in", submission.PackageFiled, AGENCY, ("intake",), alone=True)
 CATALOGUE_RECORDED = EventType("catalogue.recorded", "in", submission.CatalogueRecorded, CITY, ("intake",))
 DECISION_MADE = EventType("decision.made", "in", case.DecisionMade, AGENCY, ("review",))
 DECISIONS_MADE = EventType("decisions.made", "in", case.DecisionsMade, AGENCY, ("review",))

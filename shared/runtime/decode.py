@@ -91,7 +91,8 @@ def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedel
     try:
         if is_binary(raw.headers):
             body = binary_to_structured(raw.headers or {}, raw.body)
-        event = type_.envelope.model_validate_json(body)
+        # To the letter of the published schema: `"1"` is no number, and 0 is no moment.
+        event = type_.envelope.model_validate_json(body, strict=True)
         # The substring first: the pattern alone would cost more than all of the validation.
         if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
             raise Unstorable(Unstorable.__doc__)

@@ -129,6 +129,16 @@ def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> Ev
     )
 
 
+def _runs(items: Sequence[Item]) -> list[list[Item]]:
+    """In their order: what may be handled together, and what is `alone`. One run at least, for the dead."""
+    runs: list[list[Item]] = [[]]
+    for item in items:
+        if runs[-1] and (item.type.alone or runs[-1][-1].type.alone):
+            runs.append([])
+        runs[-1].append(item)
+    return runs
+
+
 Handler = Callable[[Tx, Sequence[Item]], Awaitable[None]]
 
 
@@ -173,10 +183,21 @@ class Delivery:
         ]
         items = [d for d in decoded if isinstance(d, Item)]
         dead = [d for d in decoded if isinstance(d, Dead)]
+        done: list[Tx] = []
+        for run in _runs(items):
+            done += await self._together(consumer, handler, run, dead)
+            dead = []
+        return done
+
+    async def _together(
+        self, consumer: str, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]
+    ) -> list[Tx]:
         try:
             return [await self._hold(lambda: self._transact(handler, items, dead))]
         except Exception as error:
-            log.exception("batch failed", extra={"consumer": consumer, "messages": len(raws)}, exc_info=error)
+            log.exception(
+                "batch failed", extra={"consumer": consumer, "messages": len(items) + len(dead)}, exc_info=error
+            )
             # One poisonous event must not take its neighbours along: each gets a transaction of its own.
             done = [await self._hold(lambda one=item: self._alone(handler, one)) for item in items]  # type: ignore[misc]
             return [*done, await self._hold(lambda: self._transact(handler, [], dead))]

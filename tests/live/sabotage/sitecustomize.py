@@ -53,10 +53,22 @@ def forget(store: ModuleType) -> None:
     store.recover = forgetting  # type: ignore[attr-defined]
 
 
+def impatient(delivery: ModuleType) -> None:
+    """What speaks of nothing known is told so after a second instead of a minute."""
+    delivery.WAITS = (0.2, 0.3, 0.5)  # type: ignore[attr-defined]
+
+
+def bare(shim: ModuleType) -> None:
+    """nats-py as it comes."""
+    shim.install = lambda: None  # type: ignore[attr-defined]
+
+
 CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
     "hasten": ("shared.runtime.streams", hasten),
     "idle": ("shared.runtime.service", idle),
     "dawdle": ("services.notify.store", dawdle),
+    "impatient": ("shared.runtime.delivery", impatient),
+    "bare": ("shared.runtime.shim", bare),
     "forget": ("services.notify.store", forget),
 }
 

@@ -1,0 +1,105 @@
+"""What the published JSON Schema of an event promises, and what is done with an event: the same, over the whole space.
+
+The same documents go through the real services in `tests/chaos/test_bytes.py`.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from shared.contracts.registry import EVENTS, EventType
+from shared.runtime.decode import Dead, Item, Raw, decode
+from tests.schemas import ANYTHING, changed, good
+
+INBOUND = [e for e in EVENTS if e.cls == "in"]
+AT = datetime(2025, 3, 3, tzinfo=UTC)
+PUBLISHER = "440106"
+SAME = {"specversion": "1.0", "source": f"urn:cn:gov:gz:{PUBLISHER}:oa"}
+
+# What a schema says of the inside of a text (`format`, or nothing for a decimal) is checked by us and by no validator.
+INSIDE = ("datetime", "date", "uuid", "timezone", "decimal", "finite_number", "value_error", "too_short")
+
+lightly = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def judged(type_: EventType, document: Any) -> Item | Dead:
+    raw = Raw(type_.subject(PUBLISHER), json.dumps(document).encode(), None, "SME_IN", 1, AT)
+    return decode(raw, {type_.name: type_})
+
+
+def agree(type_: EventType, document: Any) -> None:
+    verdict = judged(type_, document)
+    valid = Draft202012Validator(type_.envelope.model_json_schema()).is_valid(document)
+    if isinstance(verdict, Item):
+        # A number without fractions is an integer to JSON Schema; `1.0` is none to us.
+        assert valid
+        return
+    assert verdict.problem
+    errors = verdict.problem.errors
+    if verdict.code == "schema" and isinstance(document, dict):
+        assert errors or "U+0000" in verdict.problem.detail
+        assert all(e.pointer.startswith("#/") for e in errors)
+    if valid and verdict.code == "schema":
+        kinds = {e.code.removeprefix("schema.") for e in errors}
+        assert any(k.startswith(INSIDE) or k == "int_from_float" for k in kinds), kinds
+
+
+@pytest.mark.parametrize("type_", INBOUND, ids=lambda e: e.name)
+def test_what_a_schema_allows_is_an_event(type_: EventType) -> None:
+    @lightly
+    @given(good(type_.envelope.model_json_schema()))
+    def holds(document: dict[str, Any]) -> None:
+        agree(type_, {**document, **SAME, "type": type_.ce_type})
+
+    holds()
+
+
+@pytest.mark.parametrize("type_", INBOUND, ids=lambda e: e.name)
+def test_what_a_schema_does_not_allow_is_none_and_its_places_are_named(type_: EventType) -> None:
+    documents = good(type_.envelope.model_json_schema()).map(lambda d: {**d, **SAME, "type": type_.ce_type})
+
+    @lightly
+    @given(changed(documents, keep=frozenset({"source", "type"})))
+    def holds(document: dict[str, Any]) -> None:
+        agree(type_, document)
+
+    holds()
+
+
+@lightly
+@given(ANYTHING, st.sampled_from(INBOUND))
+@example(0, INBOUND[0])
+def test_no_json_is_too_strange_to_be_judged(document: Any, type_: EventType) -> None:
+    agree(type_, document)
+
+
+@settings(lightly, max_examples=300)
+@given(st.binary(max_size=300), st.sampled_from(INBOUND))
+def test_no_bytes_are_too_strange_to_be_judged(body: bytes, type_: EventType) -> None:
+    assert isinstance(decode(Raw(type_.subject("a"), body, None, "SME_IN", 1, AT), {type_.name: type_}), Dead)
+
+
+LAX: dict[str, dict[str, Any]] = {
+    "a moment that is a number": {"time": 0},
+    "a number that is a text": {"data": {"form": "F3", "title": "x", "published_on": "2025-01-01",
+                                         "rows": [{"name": "x", "unit": "y", "serial": "1"}]}},
+    "a day that is a number": {"data": {"form": "F3", "title": "x", "published_on": 0,
+                                        "rows": [{"name": "x", "unit": "y"}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LAX)
+def test_nothing_is_read_into_an_event_that_its_schema_does_not_allow(what: str) -> None:
+    type_ = next(e for e in INBOUND if e.name == "catalogue.recorded")
+    data = {"form": "F3", "title": "x", "published_on": "2025-01-01", "rows": [{"name": "x", "unit": "y"}]}
+    sound = {**SAME, "id": "1", "type": type_.ce_type, "time": "2025-03-03T09:00:00+08:00", "data": data}
+    assert isinstance(judged(type_, sound), Item)
+    assert not Draft202012Validator(type_.envelope.model_json_schema()).is_valid(sound | LAX[what])
+    assert isinstance(judged(type_, sound | LAX[what]), Dead)
