@@ -41,6 +41,8 @@ from tests.workbooks import head
 
 Oracle = Callable[[Verdict], Verdict]
 
+pytestmark = pytest.mark.timeout(900)
+
 NOTICE = "gz-collection-2025q1"
 DURING = datetime(2025, 3, 3, 2, 0, tzinfo=UTC)
 EVIL_ONE, GOOD_ONE = "440106", "440103"
@@ -83,8 +85,10 @@ def evil(full: bool) -> dict[str, tuple[str, str, Callable[[], bytes]]]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     here = Local(tmp_path_factory.mktemp("files"), sync_always=False, mail=False, services=("intake",))
     here.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
-    with here:
-        yield here
+    try:
+        yield here.start(timeout=100)
+    finally:
+        here.stop()
 
 
 # --- asking -------------------------------------------------------------------------------------------
