@@ -5,6 +5,7 @@ The same documents go through the real services in `tests/chaos/test_bytes.py`.
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from shared.contracts.registry import EVENTS, EventType
+from shared.contracts.registry import EVENTS, PACKAGE_FILED, SUBMISSION_FILED, EventType
+from shared.runtime.clock import Clock
 from shared.runtime.decode import Dead, Item, Raw, decode
+from shared.runtime.delivery import Delivery
 from tests.schemas import ANYTHING, changed, good
 
 INBOUND = [e for e in EVENTS if e.cls == "in"]
@@ -103,3 +106,37 @@ def test_nothing_is_read_into_an_event_that_its_schema_does_not_allow(what: str)
     assert isinstance(judged(type_, sound), Item)
     assert not Draft202012Validator(type_.envelope.model_json_schema()).is_valid(sound | LAX[what])
     assert isinstance(judged(type_, sound | LAX[what]), Dead)
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [("", ["dead"]), ("ss", ["ss"]), ("p", ["p"]), ("sspss", ["ss", "p", "ss"]), ("pps", ["p", "p", "s"])],
+)
+async def test_what_may_be_large_has_a_transaction_of_its_own(batch: str, expected: list[str]) -> None:
+    """And the rest of a batch, in its order, has one together; what is dead goes with the first."""
+    types = {"s": SUBMISSION_FILED, "p": PACKAGE_FILED}
+    seen: list[str] = []
+
+    class Seen(Delivery):
+        async def _transact(self, handler: Any, items: Any, dead: Any) -> Any:
+            seen.append("".join(next(k for k, t in types.items() if t is i.type) for i in items) or "dead")
+            assert len(dead) == (len(seen) == 1)
+
+    examples = Path(__file__).parents[1] / "examples"
+    raws = [
+        Raw(
+            types[letter].subject("440106"),
+            (examples / f"{types[letter].ce_type}.json").read_bytes(),
+            None,
+            "SME_IN",
+            n,
+            AT,
+        )
+        for n, letter in enumerate(batch)
+    ]
+    heard = {t.name: t for t in types.values()}
+    delivery = Seen("intake", Any, Any, Clock(), {"intake-in": (heard, Any)})  # type: ignore[arg-type, dict-item]
+    await delivery.commit(
+        "intake-in", [*raws, Raw("sme.in.v1.x.package.filed", b"{", None, "SME_IN", 99, AT)]
+    )
+    assert seen == expected
