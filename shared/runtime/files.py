@@ -63,6 +63,7 @@ async def fetch(js: JetStreamContext, publisher: str, sha256: str, size: int | N
         parts.append(found.data)
         total += len(parts[-1])
     data = b"".join(parts)
+    parts.clear()
     if (size is not None and total != size) or hashlib.sha256(data).hexdigest() != sha256:
         raise Missing("内容与 sha256 或 size 不符")
     return data

@@ -24,6 +24,7 @@ import pytest
 from nats.aio.client import Client
 
 from services.cli.local import Local
+from services.intake.packages import MOST_ROWS
 from services.intake.sheets import MB
 from shared.contracts import registry
 from shared.contracts.registry import CHUNK, EventType, file_subject
@@ -461,9 +462,9 @@ async def test_a_file_that_thousands_of_rows_name_is_fetched_once_a_batch(
 
 
 async def test_the_largest_package_stays_within_the_memory(local: Local, oracle: Oracle) -> None:
-    """Twenty thousand rows and every one of them wrong; more are refused before they are judged."""
+    """As many rows as are judged together, and every one of them wrong; more are refused before they are judged."""
     wrong = ["不存在的领域", "", "名", "2025", "", "x" * 600, "", "无"]
-    rows = [head(F3), *([i, *wrong] for i in range(10_000))]
+    rows = [head(F3), *([i, *wrong] for i in range(MOST_ROWS // 2))]
     async with desk(local) as d:
         sheets = [made.xlsx({"附件3": rows, "n": [[n]]}) for n in range(3)]
         seal = pdf(say="large")
@@ -476,5 +477,9 @@ async def test_the_largest_package_stays_within_the_memory(local: Local, oracle:
             await d.until(2, 110)
         watch.check()
         assert d.answers["large"]["rejected"]
+        rows_ = await d.db.fetchval(
+            "select rows from intake.package where publisher = $1 order by rows desc", EVIL_ONE
+        )
+        assert rows_ == MOST_ROWS
         assert d.told("after") == []
         oracle(Verdict(watch.line("T24 the largest package"), sent=2, ok=1, refused=1))
