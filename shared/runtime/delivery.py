@@ -196,7 +196,9 @@ class Delivery:
             return [await self._hold(lambda: self._transact(handler, items, dead))]
         except Exception as error:
             log.exception(
-                "batch failed", extra={"consumer": consumer, "messages": len(items) + len(dead)}, exc_info=error
+                "batch failed",
+                extra={"consumer": consumer, "messages": len(items) + len(dead)},
+                exc_info=error,
             )
             # One poisonous event must not take its neighbours along: each gets a transaction of its own.
             done = [await self._hold(lambda one=item: self._alone(handler, one)) for item in items]  # type: ignore[misc]
