@@ -83,7 +83,8 @@ class Step:
     `data` is what the step rests on beyond the rest of the line, in JSON types: the points of an expert, the
     judgements of a decision, the digest of a filing, and the dates that the step set (`dated`). With it the history
     can be played again (`replay.py`). It names no person: `replaces`, what a filing takes the place of, is kept
-    apart, where it can be let go.
+    apart, where it can be let go. `key` and `publisher` are the event that brought it about as the inbox has it;
+    nobody's event makes the clock act.
     """
 
     case: Case
@@ -97,6 +98,8 @@ class Step:
     fixes: tuple[Fix, ...] = ()
     officer: str | None = None
     cause: str = field(default="", compare=False)
+    key: UUID | None = field(default=None, compare=False)
+    publisher: str | None = field(default=None, compare=False)
     counts: tuple[str, ...] = ()
     changed: tuple[Change, ...] = ()
     duty: str | None = None
@@ -120,6 +123,8 @@ class Step:
             "fixes": [f.model_dump() for f in self.fixes],
             "cause": self.cause,
             "data": dict(self.data),
+            "key": str(self.key) if self.key else None,
+            "publisher": self.publisher,
         }
         return {**row, "hash": chained(previous, row)}
 
@@ -186,9 +191,13 @@ def _day(value: date | datetime | bool | None) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
+LATER = ("data", "key", "publisher")
+
+
 def chained(previous: str, row: Mapping[str, Any]) -> str:
-    """The hash of a line after the one before. Empty `data` is left out: lines were hashed before there was any."""
-    said = {key: value for key, value in row.items() if key != "data" or value}
+    """The hash of a line after the one before. What is empty of `LATER` is left out: lines were hashed before there was
+    any."""
+    said = {key: value for key, value in row.items() if key not in LATER or value}
     return hashlib.sha256(
         json.dumps([previous, said], sort_keys=True, ensure_ascii=False).encode()
     ).hexdigest()

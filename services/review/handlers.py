@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.review import store
+from services.review import mirror, parties, store
 from services.review.case import Case, Step, dated
 from services.review.decide import decide, elapse, file_again, open_case, recount
 from services.review.duties import fact, report
@@ -34,6 +34,7 @@ from shared.notices.calendar import Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.model import Notice
+from shared.notices.stages import CLOCK
 from shared.runtime import metrics
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
@@ -92,9 +93,12 @@ class Batch:
             }
         )
 
-    def take(self, steps: Sequence[Step], cause: str = "") -> None:
+    def take(self, steps: Sequence[Step], item: Item | None = None) -> None:
+        """`item` is the event that brought them about; what the clock does because of it is nobody's deed."""
         for step in steps:
-            told = dated(self.now.get(step.case.case), replace(step, cause=cause))
+            if item and step.actor != CLOCK:
+                step = replace(step, key=item.key, publisher=item.publisher)
+            told = dated(self.now.get(step.case.case), replace(step, cause=item.event.id if item else ""))
             self.steps.append(told)
             self.now[told.case.case] = told.case
 
@@ -106,6 +110,7 @@ class Review:
         self.calendar = Calendar.load()
         self.directory = Directory(agencies=())
         self.recounted = False
+        self.introduced = False
         self.stuck: set[UUID] = set()
         """Cases of which something is due that their notice, as it is loaded here, knows nothing of. Only remembered:
         another start, with another file, may know."""
@@ -120,6 +125,7 @@ class Review:
 
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
         """Accepted rows: a new case, a later filing of a known one, or a report about one."""
+        await self._introduce(tx)
         batch = Batch(await store.cases(tx.conn, {i.data.about or i.data.case for i in items}, self.owing))
         for item in items:
             filed: SubmissionAccepted = item.data
@@ -135,11 +141,11 @@ class Review:
             if filed.about and case is None:
                 tx.wait(item, problem("case", "没有这个项目", "报告所说的项目不存在", status=404))
             elif filed.about and case:
-                batch.take(report(notice, case, filed, at, self.calendar), item.event.id)
+                batch.take(report(notice, case, filed, at, self.calendar), item)
             elif case is None:
-                batch.take([open_case(notice, filed, at, self.calendar)], item.event.id)
+                batch.take([open_case(notice, filed, at, self.calendar)], item)
             elif step := file_again(notice, case, filed, at, self.calendar):
-                batch.take([step], item.event.id)
+                batch.take([step], item)
             elif filed.revision > case.revision:
                 self._too_late(tx, item, filed, case)
         await self._tell(tx, batch)
@@ -202,6 +208,22 @@ class Review:
             return None
         return compiled.notice
 
+    async def _introduce(self, tx: Tx) -> None:
+        """Before the first batch: what the database must know to tell whose decision it may store. Not in `setup`,
+        which must not need the database."""
+        if self.introduced:
+            return
+        bodies = {id_: parties.bodies(one.notice) for id_, one in self.notices.items()}
+        if taken := await store.introduce(tx.conn, bodies, self.directory.officers):
+            log.error("codes of officers that were another agency's", extra={"officers": taken})
+        tx.after.append(lambda: setattr(self, "introduced", True))
+
+    def _unlisted(self, item: Item, officer: str | None) -> Problem | None:
+        """Of an agency that has listed its officers, one of those decides; of another agency's, nobody."""
+        if self.directory.may_sign(item.token, officer):
+            return None
+        return problem("officer", "经办人不属于本单位", "经办人的代码不在本单位的名单中，请核对", status=403)
+
     def trusted(self, notice: Notice, case: Case, publisher: str) -> bool:
         """Whose word raises a ground by itself: the parties of the case, and departments of the city. What others
         report is on record, for a person to look at."""
@@ -214,6 +236,7 @@ class Review:
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
         """Decisions, scores and reports of agencies, in the order in which the bus stored them."""
+        await self._introduce(tx)
         settled: dict[UUID, tuple[DecisionMade, ...] | None] = {}
         taken: set[UUID] = set()
         for item in items:
@@ -221,15 +244,17 @@ class Review:
                 kept = [d.model_dump(mode="json") for d in item.data.decisions]
                 if not await store.hold(tx.conn, item.token, item.event.id, item.key, tx.now, kept):
                     taken.add(item.key)
-            elif isinstance(item.data, DecisionsSettled):
+            elif isinstance(item.data, DecisionsSettled) and not self._unlisted(item, item.data.officer):
                 settled[item.key] = await self._settled(tx, item)
         named = {id_ for item in items for id_ in _named(item, settled.get(item.key))}
         batch = Batch(await store.cases(tx.conn, named, self.owing))
         for item in items:
             data = item.data
             if isinstance(data, DecisionsSettled):
-                held = settled[item.key]
-                if held is None:
+                held = settled.get(item.key)
+                if wrong := self._unlisted(item, data.officer):
+                    tx.refuse(item, wrong)
+                elif held is None:
                     why = "没有这一批，或者已经处理过"
                     tx.refuse(item, problem("held", "没有待定的办理决定", why, status=404))
                 else:
@@ -253,7 +278,9 @@ class Review:
             tx.wait(item, NO_NOTICE)
             return
         found: Step | list[Step] | Problem
-        if isinstance(data, ScoreGiven):
+        if wrong := self._unlisted(item, getattr(data, "officer", None)):
+            found = wrong
+        elif isinstance(data, ScoreGiven):
             found = score(notice, case, data, item.token, at)
         elif isinstance(data, FactReported):
             trusted = self.trusted(notice, case, item.token)
@@ -265,7 +292,7 @@ class Review:
             tx.refuse(item, found)
             return
         steps = found if isinstance(found, list) else [found]
-        batch.take(steps, item.event.id)
+        batch.take(steps, item)
         for step in steps:
             tx.after.append(metrics.DECISIONS.labels(step.case.stage, step.outcome).inc)
         after = batch.now[case.case]
@@ -296,13 +323,15 @@ class Review:
             elif notice is None:
                 found = NO_NOTICE
             else:
-                found = decide(notice, case, decision, item.token, at, self.calendar)
+                found = self._unlisted(item, decision.officer) or decide(
+                    notice, case, decision, item.token, at, self.calendar
+                )
             if isinstance(found, Problem):
                 wrong.append(_fault(found, i))
                 if case and not hold:
                     batch.refused(item, case, found, decision.outcome, at, i)
             elif not hold:
-                batch.take([found], item.event.id)
+                batch.take([found], item)
                 tx.after.append(metrics.DECISIONS.labels(found.case.stage, found.outcome).inc)
         if not hold and wrong and len(wrong) == len(decisions):
             tx.refuse(item, problem("decisions", "没有一项可以办理", f"共{len(wrong)}项，均不能办理", wrong))
@@ -349,7 +378,9 @@ class Review:
         store.refuse(tx.conn, batch.refusals)
         if not batch.steps:
             return
-        await store.write(tx.conn, batch.steps, batch.known)
+        notices = {id_: compiled.notice for id_, compiled in self.notices.items()}
+        changed = parties.changed(notices, batch.known, batch.steps)
+        mirror.say(tx, await store.write(tx.conn, batch.steps, batch.known, changed))
         # What has moved may stand where its notice knows what is due.
         self.stuck.difference_update(step.case.case for step in batch.steps)
         for step in batch.steps:
@@ -447,5 +478,9 @@ def _changed(step: Step) -> CaseChanged:
 
 review = Review()
 service = Service(
-    "review", {"in": review.on_in, "evt": review.on_evt}, setup=review.setup, sweeps=(review.tick,)
+    "review",
+    {"in": review.on_in, "evt": review.on_evt},
+    setup=review.setup,
+    sweeps=(review.tick, mirror.Daily().tell),
+    proven=True,
 )

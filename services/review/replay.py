@@ -61,12 +61,17 @@ def replay(notice: Notice, case: Case, filings: Filings, lines: Sequence[Mapping
 def _broken(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     previous = ""
     for n, line in enumerate(lines, 1):
-        said = {key: value for key, value in line.items() if key != "hash"}
         if line["version"] != n:
             yield f"第{n}行的版本是{line['version']}"
-        if chained(previous, said) != line["hash"]:
+        if altered(previous, line):
             yield f"第{n}行与其校验值不符"
         previous = line["hash"]
+
+
+def altered(previous: str, line: Mapping[str, Any]) -> bool:
+    """Whether a line is not the one that was hashed after the one before."""
+    said = {key: value for key, value in line.items() if key != "hash"}
+    return bool(chained(previous, said) != line["hash"])
 
 
 def _ordered(case: Case) -> Case:

@@ -11,16 +11,30 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, MetaData, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from services.review.case import Case, Owed, Step
 from shared.contracts.types import Assessment, Finding, Party
-from shared.runtime.database import Connection, delivery_tables, put, put_later
+from shared.runtime.database import ADDED_TO, Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="review")
-delivery_tables(METADATA)
+delivery_tables(METADATA, proven=True)
+PROVEN = ["review.inbox.key", "review.inbox.token"]
+
+
+PARTY = "case when actor = 'clock' or outcome = 'fact' or outcome = 'raise' then null else actor end"
 
 
 class Table(SQLModel):
@@ -29,6 +43,7 @@ class Table(SQLModel):
 
 class CaseRow(Table, table=True):
     __tablename__ = "case"
+    __table_args__ = ({"info": {"rights": "select, insert, update"}},)
 
     case: UUID = Field(primary_key=True)
     number: str = Field(unique=True)
@@ -87,8 +102,51 @@ class Filing(Table, table=True):
     filing: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
 
+class PartyRow(Table, table=True):
+    """Which agencies play a role in a case. A row stays, because lines of the history refer to it: `until` is the last
+    version in which an agency could act that is no party any more."""
+
+    __tablename__ = "party"
+    __table_args__ = ({"info": {"rights": "select, insert, update (roles, until)"}},)
+
+    case: UUID = Field(primary_key=True)
+    agency: str = Field(primary_key=True)
+    roles: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+    until: int | None
+
+
+class OfficerRow(Table, table=True):
+    """The officers that agencies have listed, by code; only added to, as a code is nobody else's later."""
+
+    __tablename__ = "officer"
+    __table_args__ = ({"info": ADDED_TO},)
+
+    officer: str = Field(primary_key=True)
+    agency: str = Field(index=True)
+
+
+class HeadRow(Table, table=True):
+    """The head of the audit stream, once a day."""
+
+    __tablename__ = "head"
+    __table_args__ = ({"info": ADDED_TO},)
+
+    day: date = Field(primary_key=True)
+    seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+    lines: int = Field(sa_column=Column(BigInteger, nullable=False))
+    hash: str
+
+
 class Held(Table, table=True):
     """Decisions that their publisher holds back: `held` is the id of the event that brought them, `key` the event."""
+
+    __table_args__ = (
+        # They are written at once, the inbox at the end.
+        ForeignKeyConstraint(
+            ["key", "publisher"], PROVEN, name="held_event", deferrable=True, initially="deferred"
+        ),
+        {"info": {"rights": "select, insert, update"}},
+    )
 
     publisher: str = Field(primary_key=True)
     held: str = Field(primary_key=True)
@@ -103,7 +161,12 @@ class Held(Table, table=True):
 
 class Refusal(Table, table=True):
     """What an agency wanted of a case and may not have: no line of its history, but on record. `key` is that of the
-    event, `n` the place among its decisions."""
+    event, `n` the place among its decisions. Its publisher need be no party."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(["key", "publisher"], PROVEN, name="refusal_event"),
+        {"info": ADDED_TO},
+    )
 
     key: UUID = Field(primary_key=True)
     n: int = Field(primary_key=True)
@@ -116,9 +179,23 @@ class Refusal(Table, table=True):
 
 
 class History(Table, table=True):
-    """One line a step (R-GEN-012): who, what, why, by which rules. `hash` covers the line and the one before."""
+    """One line a step (R-GEN-012): who, what, why, by which rules. `hash` covers the line and the one before.
 
-    __table_args__ = (ForeignKeyConstraint(["case"], ["review.case.case"]),)
+    The last lock before a decision of another district, for which no handler is trusted. `publisher` is whom the inbox
+    has for the event `key`, and either acts itself or is intake, which hands on what was filed; only the clock acts
+    without an event. `party` is the actor of all but the clock's and of what anybody may report: a party of the case.
+    Policies and triggers (migration 0004) see to the rest: that nobody is a party no more, or signs as an officer of
+    another agency, and that no line is changed.
+    """
+
+    __table_args__ = (
+        ForeignKeyConstraint(["case"], ["review.case.case"]),
+        ForeignKeyConstraint(["key", "publisher"], PROVEN, name="history_event"),
+        ForeignKeyConstraint(
+            ["case", "party"], ["review.party.case", "review.party.agency"], name="history_party"
+        ),
+        {"info": ADDED_TO},
+    )
 
     case: UUID = Field(primary_key=True)
     version: int = Field(primary_key=True)
@@ -134,6 +211,9 @@ class History(Table, table=True):
     cause: str
     data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False, server_default="{}"))
     hash: str
+    key: UUID | None
+    publisher: str | None
+    party: str | None = Field(sa_column=Column(String, Computed(PARTY, persisted=True), nullable=True))
 
 
 for _name, _owed in (("case", ""), ("duty", " and state = 'owed'")):
@@ -235,7 +315,9 @@ def as_case(row: Mapping[str, Any], owed: Sequence[Mapping[str, Any]]) -> Case:
 
 def as_line(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the history as the line that was hashed."""
-    return {**row, "case": str(row["case"]), "at": row["at"].astimezone(UTC).isoformat()}
+    line = {name: value for name, value in row.items() if name != "party"}
+    key = str(row["key"]) if row["key"] else None
+    return {**line, "case": str(row["case"]), "at": row["at"].astimezone(UTC).isoformat(), "key": key}
 
 
 async def _whole(conn: Connection, rows: Sequence[Any], owing: Collection[str]) -> dict[UUID, Case]:
@@ -262,8 +344,14 @@ FOR_EVER = ("case", "number", "notice", "filer", "filed")
 """What no step changes."""
 
 
-async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Case]) -> None:
-    """All steps of a batch: the cases as the last step leaves them, what they owe, and every line of history."""
+async def write(
+    conn: Connection,
+    steps: Sequence[Step],
+    known: Mapping[UUID, Case],
+    parties: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """All steps of a batch: the cases as the last step leaves them, who plays a role in them, what they owe, and every
+    line of history; returns these lines."""
     last = {step.case.case: step.case for step in steps}
     new = [_row(case) for id_, case in last.items() if id_ not in known]
     put_later(conn, 'review."case"', new, all_new=True)
@@ -275,6 +363,8 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
         put_later(
             conn, 'review."case"', moved, f'on conflict ("case") do update set {sets} {newer}', all_new=True
         )
+    sets = "roles = excluded.roles, until = excluded.until"
+    put_later(conn, "review.party", parties, f'on conflict ("case", agency) do update set {sets}')
     _owe(conn, last, known)
     put_later(
         conn, "review.filing", [{"case": s.case.case, **s.replaces} for s in steps if s.replaces is not None]
@@ -286,6 +376,31 @@ async def write(conn: Connection, steps: Sequence[Step], known: Mapping[UUID, Ca
         previous[step.case.case] = line["hash"]
         lines.append(line)
     put_later(conn, "review.history", lines, all_new=True)
+    return lines
+
+
+async def introduce(
+    conn: Connection, bodies: Mapping[str, Mapping[str, Sequence[str]]], officers: Mapping[str, str]
+) -> list[str]:
+    """At a start: the bodies that a notice names become parties of its cases, also where it named others before, and
+    the officers that the directory lists become known, by code. Returns the codes that another agency has already."""
+    rows = [{"n": n, "a": a, "r": roles} for n, plays in bodies.items() for a, roles in plays.items()]
+    await conn.execute(
+        'insert into review.party select c."case", b.a, b.r, null '
+        "from json_to_recordset(cast(:rows as json)) as b (n text, a text, r text[]) "
+        'join review."case" c on c.notice = b.n left join review.party p on p."case" = c."case" and p.agency = b.a '
+        "where p.agency is null or p.until is not null "
+        'on conflict ("case", agency) do update set roles = excluded.roles, until = null',
+        {"rows": to_json(rows).decode()},
+    )
+    if not officers:
+        return []
+    listed = [{"officer": officer, "agency": agency} for officer, agency in sorted(officers.items())]
+    await put(conn, "review.officer", listed)
+    known = await conn.execute(
+        "select officer, agency from review.officer where officer = any(:codes)", {"codes": list(officers)}
+    )
+    return sorted(row.officer for row in known if row.agency != officers[row.officer])
 
 
 def _owe(conn: Connection, last: Mapping[UUID, Case], known: Mapping[UUID, Case]) -> None:

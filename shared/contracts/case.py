@@ -17,6 +17,7 @@ from shared.contracts.types import (
     Long,
     Outbound,
     Party,
+    Sha256,
     Short,
     Token,
     Values,
@@ -170,3 +171,30 @@ class CasePublished(CaseChanged):
     item_kind: ItemKind
     values: Values
     filed: AwareDatetime
+
+
+class Line(Outbound):
+    """One line of a case's history, by its hash alone: that covers the line and, by the one before, all earlier ones."""
+
+    case: UUID
+    version: int
+    hash: Sha256
+
+
+class HistoryWritten(Outbound):
+    """The lines that one transaction has added. Kept where the database cannot reach: what is changed there later
+    differs from this."""
+
+    lines: tuple[Line, ...]
+
+
+class AuditHeaded(Outbound):
+    """Once a day: everything that was ever said on the audit stream, in one hash. Written down elsewhere, it proves
+    later that both copies are those of that day. `seq` is the stream's last message, `lines` all lines up to it,
+    `dead` the events that nobody has seen to."""
+
+    day: date
+    seq: int
+    lines: int
+    head: Sha256
+    dead: int

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from shared.contracts import case, catalogue, mail, submission
 from shared.contracts.envelope import OUR_SOURCE, Envelope, derived_id
 
-Class = Literal["in", "evt", "out"]
+Class = Literal["in", "evt", "out", "audit"]
 PREFIX = "cn.gov.gz.sme."
 
 
@@ -23,7 +23,7 @@ class EventType:
     """`name` is `<entity>.<fact>`; the rest of type and subject follows from it.
 
     Subjects: `sme.in.v1.<publisher>.<name>` from outside, `sme.evt.v1.<name>.<district>` between our
-    services, `sme.out.v1.<publisher>.<name>` back to a publisher.
+    services, `sme.out.v1.<publisher>.<name>` back to a publisher, `sme.audit.v1.<service>.<name>` for the record.
     """
 
     name: str
@@ -132,6 +132,7 @@ CASE_PUBLISHED = EventType(
 CATALOGUE_PUBLISHED = EventType(
     "catalogue.published", "evt", catalogue.CataloguePublished, ("export",), ("notify",)
 )
+AUDIT_HEADED = EventType("audit.headed", "evt", case.AuditHeaded, ("review",), ("notify",))
 MAIL_SENT = EventType("mail.sent", "evt", mail.MailSent, ("notify",), ())
 MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
 MAIL_UNKNOWN = EventType("mail.unknown", "evt", mail.MailUnknown, ("notify",), ())
@@ -142,6 +143,8 @@ EVENT_ACCEPTED = EventType(
 EVENT_REJECTED = EventType(
     "event.rejected", "out", submission.EventRejected, ("intake", "review", "export"), AGENCY
 )
+
+HISTORY_WRITTEN = EventType("history.written", "audit", case.HistoryWritten, ("review",), ())
 
 EVENTS: tuple[EventType, ...] = (
     SUBMISSION_FILED,
@@ -162,11 +165,13 @@ EVENTS: tuple[EventType, ...] = (
     CASE_CLOSED,
     CASE_PUBLISHED,
     CATALOGUE_PUBLISHED,
+    AUDIT_HEADED,
     MAIL_SENT,
     MAIL_FAILED,
     MAIL_UNKNOWN,
     EVENT_ACCEPTED,
     EVENT_REJECTED,
+    HISTORY_WRITTEN,
 )
 
 _BY_NAME: dict[tuple[str, str], EventType] = {(e.cls, e.name): e for e in EVENTS}

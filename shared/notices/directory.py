@@ -38,6 +38,7 @@ EXPECTED = {
     "email": "一个电子邮箱",
     "aliases": "字符串的列表",
     "phones": "加引号的号码的列表",
+    "officers": "经办人代码（如 440106-03）的列表，不写姓名",
     "valid_as_of": "日期，如 2019-05-24",
     "derived": "true 或 false",
 }
@@ -65,6 +66,8 @@ class Agency(BaseModel):
     district: District | None = None
     email: Mailbox | None = None
     phones: tuple[Short, ...] = ()
+    officers: tuple[Token, ...] = ()
+    """Codes of those who may decide for it, never names; of an agency that lists none, any code is taken."""
     address: Short | None = None
     valid_as_of: date | None = None
     source: Short
@@ -111,6 +114,17 @@ class Directory(BaseModel):
         if applicant:
             return unlisted(name)
         raise UnknownAgency(self._nearest(text[:NAME_LIMIT]))
+
+    def may_sign(self, code: str, officer: str | None) -> bool:
+        """Whether an agency's decision may name this officer: one of its own, where it has listed them."""
+        known = self.by_code.get(code)
+        own = known.officers if known else ()
+        return officer is None or (officer in own if own else officer not in self.officers)
+
+    @cached_property
+    def officers(self) -> dict[str, str]:
+        """The agency of every officer that is listed."""
+        return {officer: agency.code for agency in self.agencies for officer in agency.officers}
 
     @cached_property
     def by_code(self) -> dict[str, Agency]:
@@ -182,14 +196,19 @@ def _read(file: Traversable) -> dict[str, _Entry]:
 
 
 def _check(entries: Collection[_Entry]) -> None:
-    """What no record can tell alone: names lead to one agency, and every district has its department."""
+    """What no record can tell alone: names and officers lead to one agency, every district has its department."""
     districts = {agency.code for agency, _ in entries if agency.kind == "K2"}
     owners: dict[str, str] = {}
+    officers: dict[str, str] = {}
     for agency, where in entries:
         if agency.kind == "K2" and agency.district is None:
             raise DirectoryError(f"{where}：K2 须填 district")
         if agency.district is not None and agency.district not in districts:
             raise DirectoryError(f"{where}：district {agency.district} 不是名录中的区")
+        for officer in agency.officers:
+            if officer in officers:
+                raise DirectoryError(f"{where}：经办人 {officer} 重复，已见于{officers[officer]}")
+            officers[officer] = where
         for name in sorted(agency.names()):
             if name in owners:
                 raise DirectoryError(f"{where}：名称 {name} 重复，已见于{owners[name]}")

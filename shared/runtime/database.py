@@ -24,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     func,
     text,
@@ -40,20 +41,30 @@ OLDEST_SERVER = 160000
 """server_version_num: what this code is tested on begins at PostgreSQL 16."""
 
 
-def delivery_tables(metadata: MetaData) -> None:
+RIGHTS = "select, insert, update, delete"
+"""What a service may do to a table of its own that says nothing else."""
+ADDED_TO = {"rights": "select, insert"}
+"""`info` of a table whose rows stay as they are."""
+
+
+def delivery_tables(metadata: MetaData, *, proven: bool = False) -> None:
     """Inbox, outbox and dead rows of one service, in its own schema.
 
     inbox: the identity of every event that had its effect, kept for ever (it is what makes effects happen
-    once). outbox: what was decided and is not yet on the bus, empty when all is well. dead: what cannot
+    once); `proven`, with its publisher, for other tables to refer to. outbox: what was decided and is not yet on the bus, empty when all is well. dead: what cannot
     be handled, with the reason, until a person replays or discards it.
     """
-    Table(
+    inbox = Table(
         "inbox",
         metadata,
         Column("key", Uuid, primary_key=True),
         Column("digest", Uuid, nullable=False),
         Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        info=ADDED_TO,
     )
+    if proven:
+        inbox.append_column(Column("token", String, nullable=True))  # older rows have none
+        inbox.append_constraint(UniqueConstraint("key", "token", name="inbox_token"))
     Table(
         "outbox",
         metadata,
@@ -357,7 +368,8 @@ async def migrate(
 ) -> None:
     """Bring every schema to its head as the owner, and give each service's role its own schema only.
 
-    One migrator at a time (advisory lock). A role may read and write its tables, and create none.
+    One migrator at a time (advisory lock). A role may do to each of its tables what the table's `rights` say, and
+    create none.
     """
     from sqlalchemy.ext.asyncio import create_async_engine  # the migrator's, with alembic
 
@@ -389,9 +401,11 @@ def _grant(connection: Synchronous, service: str, password: str | None) -> None:
         quoted = password.replace("'", "''")
         connection.execute(text(f"alter role {role} password '{quoted}'"))
     connection.execute(text(f"grant usage on schema {service} to {role}"))
-    connection.execute(
-        text(f"grant select, insert, update, delete on all tables in schema {service} to {role}")
-    )
+    connection.execute(text(f"revoke all on all tables in schema {service} from {role}"))
+    connection.execute(text(f"grant select on {service}.alembic_version to {role}"))
+    for table in metadata_of(service).sorted_tables:
+        name = connection.dialect.identifier_preparer.format_table(table)
+        connection.execute(text(f"grant {table.info.get('rights', RIGHTS)} on {name} to {role}"))
     connection.execute(text(f"grant usage on all sequences in schema {service} to {role}"))
     connection.execute(text(f"alter role {role} set search_path = {service}"))
 

@@ -66,6 +66,12 @@ class Item:
     def data(self) -> Any:
         return self.event.data
 
+    @property
+    def publisher(self) -> str:
+        """Whoever said it, as the bus has proven it: an agency by the token of its subject, or the one of our services
+        that says such events. No agency's code has a colon."""
+        return self.token if self.type.cls == "in" else f"yiqi:{self.type.says[0]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Dead:

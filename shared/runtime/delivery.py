@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import nats.errors
@@ -143,7 +144,8 @@ Handler = Callable[[Tx, Sequence[Item]], Awaitable[None]]
 
 
 class Delivery:
-    """The delivery of one service: its database, its publisher, its handlers by event name."""
+    """The delivery of one service: its database, its publisher, its handlers by event name. Of a service whose inbox
+    is `proven` it also keeps who published every event, for other tables to refer to."""
 
     def __init__(
         self,
@@ -153,9 +155,11 @@ class Delivery:
         clock: Clock,
         handlers: Mapping[str, tuple[Mapping[str, EventType], Handler]],
         *,
+        proven: bool = False,
         most_again: int = MOST_AGAIN,
     ) -> None:
         self.service = service
+        self.proven = proven
         self.engine = engine
         self.publisher = publisher
         self.clock = clock
@@ -287,10 +291,15 @@ class Delivery:
         if not items:
             return
         items = sorted(items, key=lambda item: item.key)
+        values: dict[str, list[Any]] = {"keys": [i.key for i in items], "digests": [i.digest for i in items]}
+        token, tokens = "", ""
+        if self.proven:
+            token, tokens = ", token", ", cast(:tokens as text[])"
+            values["tokens"] = [i.publisher for i in items]
         conn.later(
-            f"insert into {self.service}.inbox (key, digest) "
-            "select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[])) on conflict do nothing",
-            {"keys": [i.key for i in items], "digests": [i.digest for i in items]},
+            f"insert into {self.service}.inbox (key, digest{token}) "
+            f"select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[]){tokens}) on conflict do nothing",
+            values,
             at_least=len(items),
         )
 

@@ -65,13 +65,15 @@ Task = Callable[[Context], Awaitable[None]]
 
 @dataclass
 class Service:
-    """`handlers` by event class (`in`, `evt`); `tasks` run from start to stop; `sweeps` run every second."""
+    """`handlers` by event class (`in`, `evt`); `tasks` run from start to stop; `sweeps` run every second; `proven` as
+    its `Delivery` has it."""
 
     name: str
     handlers: Mapping[str, Handler]
     setup: Callable[[Context], Awaitable[None]] | None = None
     tasks: Sequence[Task] = ()
     sweeps: Sequence[Task] = ()
+    proven: bool = False
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
@@ -261,6 +263,7 @@ class _State:
                 c.durable: ({e.name: e for e in c.events}, self.service.handlers[c.events[0].cls])
                 for c in self.service.consumers
             },
+            proven=self.service.proven,
         )
         self.context = Context(self.settings, engine, self.clock, delivery, client, jetstream)
         if self.service.setup:

@@ -23,11 +23,12 @@ from shared.contracts.registry import EVENTS, EventType
 
 DAY = 24 * 3600.0
 IN, EVT, OUT, FILE, ADVISORY = "SME_IN", "SME_EVT", "SME_OUT", "SME_FILE", "SME_ADVISORY"
+AUDIT = "SME_AUDIT"
 CATALOGUES = "CATALOGUES"
 ACK_WAIT = 60
 """Seconds after which the server delivers again what it has not heard of."""
 
-STREAM_OF = {"in": IN, "evt": EVT, "out": OUT}
+STREAM_OF = {"in": IN, "evt": EVT, "out": OUT, "audit": AUDIT}
 
 
 def _stream(name: str, subjects: list[str], max_bytes: int, **more: Any) -> StreamConfig:
@@ -54,6 +55,8 @@ STREAMS = (
     _stream(IN, [e.pattern for e in EVENTS if e.cls == "in"], 4 * GIB),
     _stream(EVT, ["sme.evt.v1.*.*.*"], 8 * GIB),
     _stream(OUT, ["sme.out.v1.*.*.*"], 2 * GIB),
+    # Nobody consumes it: it is read from its beginning when somebody compares.
+    _stream(AUDIT, ["sme.audit.v1.*.*.*"], 2 * GIB),
     # A chunk is its content, so a second copy of a subject says nothing new; intake keeps what it accepts.
     _stream(
         FILE,
