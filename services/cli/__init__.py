@@ -34,6 +34,7 @@ app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、
 app.add_typer(cases.mails, name="mail", help="邮件：列出、查看")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")
+app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计流、审计锚")
 cases.app.command("verify")(auditing.verify)
 ops = typer.Typer(no_args_is_help=True)
 ops.command("backup")(backup.backup)

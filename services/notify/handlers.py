@@ -16,7 +16,7 @@ from services.notify.address import BadAddress
 from services.notify.compose import LETTERS, Unwritable, compose
 from services.notify.owed import Owed
 from shared.contracts import registry
-from shared.contracts.case import CaseChanged, CaseOpened, CaseReturned
+from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened, CaseReturned
 from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailUnknown
 from shared.contracts.registry import EventType
 from shared.contracts.submission import PackageJudged
@@ -45,6 +45,8 @@ class Notify:
     notices: Mapping[str, CompiledNotice] = field(default_factory=dict)
     directory: Directory = field(default_factory=lambda: Directory(agencies=()))
     calendar: Calendar = field(default_factory=Calendar.load)
+    operators: tuple[str, ...] = ()
+    sender: str = ""
     work: asyncio.Event = field(default_factory=asyncio.Event)
     _noted: set[tuple[str, str, str]] = field(default_factory=set)
     _recalled: set[str] = field(default_factory=set)
@@ -56,6 +58,7 @@ class Notify:
                 raise ValueError(f"{compiled.notice.id} {'.'.join(map(str, path))}: {why}")
         self.directory = Directory.load(context.settings.agencies)
         self.calendar = Calendar.load(context.settings.calendars)
+        self.operators, self.sender = context.settings.operators, context.settings.mail_from_name
 
     # --- what is owed ---
 
@@ -65,6 +68,11 @@ class Notify:
         corrections: dict[UUID, dict[str, Any]] = {}
         for item in items:
             data = item.data
+            if isinstance(data, AuditHeaded):
+                if self.operators:
+                    counts = await store.waiting(tx.conn)
+                    letters += owed.letters_of_day(data, self.operators, self.sender, **counts)
+                continue
             compiled = self.notices.get(data.notice)
             if compiled is None:
                 continue

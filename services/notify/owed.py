@@ -23,9 +23,10 @@ from services.notify.quotes import (
     filing_due,
     form_name,
     owed_by,
+    plain,
 )
 from services.notify.reminders import Rung
-from shared.contracts.case import CaseChanged
+from shared.contracts.case import AuditHeaded, CaseChanged
 from shared.contracts.envelope import derived_id
 from shared.contracts.problem import MOST
 from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRefused
@@ -150,6 +151,26 @@ def letter_of_correction(notice: Notice, change: CaseChanged, rung: Rung, direct
     }
     key = f"case/{change.case}/{change.version}/deadline-{rung.key}/{change.filer.code}"
     return _to(key, "deadline", address_of(change.filer, directory), params, case=change.case)
+
+
+def letters_of_day(
+    headed: AuditHeaded, operators: Sequence[str], sender: str, *, dead: int, unknown: int
+) -> list[Owed]:
+    """To whoever operates us, once a day: the head of the audit stream, which is to be kept elsewhere, and what waits
+    for a person. `dead` are events, here and in review; `unknown` are mails."""
+    params = {
+        **plain("运维日报", None, sender, "", "系统运维"),
+        "day": headed.day.isoformat(),
+        "seq": headed.seq,
+        "lines": headed.lines,
+        "head": headed.head,
+        "dead": headed.dead + dead,
+        "unknown": unknown,
+    }
+    return [
+        Owed(f"daily/{headed.day}/{address}", "daily", "operators", "运维人员", address, params)
+        for address in operators
+    ]
 
 
 def crossed(notice: Notice, letters: Sequence[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -20,14 +20,19 @@ RULES_SHOWN = 3
 
 
 def common(notice: Notice, directory: Directory) -> Params:
-    """What every letter is given; the base template counts on each of these."""
+    """What every letter about a notice is given."""
     issuer = party(notice.issuer, directory).name
+    return plain(notice.title, notice.number, issuer, notice.unit or "", issuer + (notice.unit or ""))
+
+
+def plain(about: str, number: str | None, issuer: str, unit: str, ask: str) -> Params:
+    """What every letter is given; the base template counts on each of these."""
     return {
-        "notice": notice.title,
-        "number": notice.number,
+        "notice": about,
+        "number": number,
         "issuer": issuer,
-        "unit": notice.unit or "",
-        "ask": issuer + (notice.unit or ""),
+        "unit": unit,
+        "ask": ask,
         "case": None,
         "reason": "",
         "reason_name": "审核意见",

@@ -129,6 +129,15 @@ async def corrections(conn: Connection) -> Sequence[Any]:
     ).all()
 
 
+async def waiting(conn: Connection) -> dict[str, int]:
+    """What waits for a person: dead events, and mails of which nobody knows whether they were sent."""
+    (row,) = await conn.read(
+        "select (select count(*) from notify.dead where state = 'dead') as dead, "
+        "(select count(*) from notify.mail where state = 'unknown') as unknown"
+    )
+    return dict(row)
+
+
 # --- sending -----------------------------------------------------------------------------------------
 
 

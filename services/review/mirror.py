@@ -39,7 +39,7 @@ def say(tx: Tx, lines: Sequence[Mapping[str, Any]]) -> None:
         some = lines[first : first + MOST_LINES]
         told = HistoryWritten.model_construct(
             lines=tuple(
-                Line.model_construct(case=one["case"], version=one["version"], hash=one["hash"])
+                Line.model_construct(case=UUID(one["case"]), version=one["version"], hash=one["hash"])
                 for one in some
             )
         )

@@ -4,10 +4,10 @@ Secrets have no default; nothing here reads files or connects.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     mail_from: str = "yiqi@localhost"
     mail_from_name: str = "益企服务平台"
 
+    operators: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses, separated by commas, that get a letter every day: the head of the audit stream, and what waits for a
+    person. None: nobody does."""
+
     notices: Path | None = None
     agencies: Path | None = None
     calendars: Path | None = None
@@ -54,3 +58,8 @@ class Settings(BaseSettings):
 
     watchdog: float = 10
     log_level: str = "INFO"
+
+    @field_validator("operators", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value

@@ -30,12 +30,17 @@ from shared.contracts.envelope import OUR_SOURCE, YIQI
 from shared.contracts.types import Values
 
 BATCH = 200
+CITY = "440100"
 PRODUCTS, ACTIVITIES = "F4", "F3"
 Said = list[tuple[UUID, str, str, bytes]]
 """id, stream, subject, body"""
 
 INBOX = (
     "insert into {0}.inbox (key, digest) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing"
+)
+PROVEN = (
+    "insert into {0}.inbox (key, digest, token) select *, 'yiqi:intake' from unnest($1::uuid[], $2::uuid[]) "
+    "on conflict do nothing"
 )
 OUTBOX = (
     "insert into {0}.outbox (id, stream, subject, body) "
@@ -62,9 +67,14 @@ select c, n, o, f, 'formal_check', 1, 1, p, u, d, i, k, t, v, '[]', false, a, a,
     $12::timestamptz[]) as x (c, n, o, f, p, u, d, i, k, t, v, a) on conflict do nothing
 """
 HISTORY = """
-insert into review.history ("case", version, at, actor, stage, outcome, reason, rules, acknowledges, fixes, cause, hash)
-select c, 1, $2, a, 'formal_check', 'file', '', '[]', '[]', '[]', e, h
-from unnest($1::uuid[], $3::text[], $4::text[], $5::text[]) as x (c, a, e, h)
+insert into review.history ("case", version, at, actor, stage, outcome, reason, rules, acknowledges, fixes, cause, hash,
+    key, publisher)
+select c, 1, $2, a, 'formal_check', 'file', '', '[]', '[]', '[]', e, h, k, 'yiqi:intake'
+from unnest($1::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[]) as x (c, a, e, h, k)
+"""
+PARTY = """
+insert into review.party ("case", agency, roles)
+select c, a, array[r] from unnest($1::uuid[], $2::text[], $3::text[]) as x (c, a, r) on conflict do nothing
 """
 MAIL = """
 insert into notify.mail (id, key, letter, to_code, to_name, address, params, attachments, "case", not_before)
@@ -181,14 +191,16 @@ async def intake(conn: Any, events: list[Any], at: datetime) -> Said:
 
 async def review(conn: Any, events: list[Any], at: datetime) -> Said:
     now = at.isoformat()
-    cases, history, said = [], [], []
+    cases, history, playing, said = [], [], [], []
     for one in events:
         d = one.data
         filer = party(d.filer)
         cases.append((d.case, d.number, d.notice, d.form, json.dumps(filer), d.unit, d.district, d.direction, d.item_kind, d.title,
                       json.dumps(d.values, ensure_ascii=False), d.received))  # fmt: skip
         line = json.dumps([str(d.case), 1, now, d.filer.code, "formal_check", "file", "", [], [], [], one.id])
-        history.append((d.case, d.filer.code, one.id, hashlib.sha256(line.encode()).hexdigest()))
+        key = hashed(one.source.encode(), one.id.encode())
+        history.append((d.case, d.filer.code, one.id, hashlib.sha256(line.encode()).hexdigest(), key))
+        playing += [(d.case, d.filer.code, "filer"), (d.case, d.district, "district"), (d.case, CITY, "city")]
         opened = {
             "case": str(d.case), "number": d.number, "version": 1, "notice": d.notice, "form": d.form,
             "stage": "formal_check", "outcome": "file", "actor": d.filer.code, "filer": filer, "unit": d.unit,
@@ -196,7 +208,10 @@ async def review(conn: Any, events: list[Any], at: datetime) -> Said:
             "fixes": [], "provisional": False, "counts": d.counts,
         }  # fmt: skip
         said.append(event(registry.CASE_OPENED, d.district, opened, now, d.case, 1))
+    lines = [{"case": str(case), "version": 1, "hash": hash_} for case, _, _, hash_, _ in history]
+    said.append(event(registry.HISTORY_WRITTEN, "review", {"lines": lines}, now, lines[0]["case"], 1))
     await conn.execute(CASE, *columns(cases))
+    await conn.execute(PARTY, *columns(playing))
     (ids, *more) = columns(history)
     await conn.execute(HISTORY, ids, at, *more)
     return said
@@ -251,7 +266,8 @@ async def main(name: str) -> None:
                 (hashed(e.source.encode(), e.id.encode()), hashed(m.data))
                 for e, m in zip(events, batch, strict=True)
             ]
-            await conn.execute(INBOX.format(name), *columns(inbox))
+            statement = PROVEN if name == "review" else INBOX
+            await conn.execute(statement.format(name), *columns(inbox))
             said = await effect(conn, events, at)
             if said:
                 rows = [(id_, to, subject, body.decode()) for id_, to, subject, body in said]

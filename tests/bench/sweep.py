@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from services.review import store
+from services.review import parties, store
 from services.review.case import Step
 from services.review.decide import open_case
 from services.review.duties import report
@@ -123,8 +124,14 @@ class World:
     async def fill(self) -> None:
         """One case as the real code makes it, then as many more like it, entered on other days."""
         first, second = _steps(self.review.notices[NOTICE].notice, self.review.calendar)
+        steps = [replace(step, key=UUID(int=1), publisher="yiqi:intake") for step in (first, second)]
+        changed = parties.changed({NOTICE: self.review.notices[NOTICE].notice}, {}, steps)
         async with self.context.engine.begin() as conn:
-            await store.write(conn, [first, second], {})
+            await conn.execute(
+                "insert into review.inbox (key, digest, token) values (:key, :key, 'yiqi:intake')",
+                {"key": UUID(int=1)},
+            )
+            await store.write(conn, steps, {}, changed)
         case = second.case.case
         days = "make_interval(days => n * 7919 % 700)"
         own = {
@@ -138,8 +145,8 @@ class World:
         these = ", ".join(own.get(c, f'c."{c}"') for c in store.COLUMNS)
         # One is there already.
         await self.admin.execute(MULTIPLY_CASES.format(into=into, these=these), self.cases - 1, case)
-        for table in ("duty", "history"):
-            columns = [c.name for c in store.METADATA.tables[f"review.{table}"].columns]
+        for table in ("duty", "party", "history"):
+            columns = [c.name for c in store.METADATA.tables[f"review.{table}"].columns if not c.computed]
             into = ", ".join(f'"{c}"' for c in columns)
             rest = ", ".join(f'c."{c}"' for c in columns if c != "case")
             sql = MULTIPLY_REST.format(table=table, into=into, these=rest)

@@ -583,10 +583,10 @@ def verified(lines: list[dict[str, Any]]) -> bool:
     """The chain as an auditor computes it, from the rows of the table alone."""
     previous = ""
     for line in lines:
-        row = {k: v for k, v in line.items() if k != "hash"}
-        row |= {"case": str(row["case"]), "at": row["at"].isoformat()}
+        row = {k: v for k, v in line.items() if k not in ("hash", "party")}
+        row |= {"case": str(row["case"]), "at": row["at"].isoformat(), "key": row["key"] and str(row["key"])}
         row |= {k: json.loads(row[k]) for k in ("rules", "acknowledges", "fixes", "data")}
-        said = {k: v for k, v in row.items() if k != "data" or v}
+        said = {k: v for k, v in row.items() if k not in ("data", "key", "publisher") or v}
         text = json.dumps([previous, said], sort_keys=True, ensure_ascii=False)
         if sha256(text.encode()).hexdigest() != line["hash"]:
             return False

@@ -12,7 +12,7 @@ import nats
 import pytest
 from nats.js import JetStreamContext
 
-from services.review import store
+from services.review import parties, store
 from services.review.decide import open_case
 from services.review.handlers import GRACE, Review
 from shared.contracts import registry
@@ -87,7 +87,8 @@ async def on_notice(here: World, ends: datetime) -> None:
     opened = open_case(notice, filed, now, here.review.calendar)
     waiting = replace(opened.case, stage="notice", due=now.date(), wakes=ends)
     async with here.context.engine.begin() as conn:
-        await store.write(conn, [replace(opened, case=waiting)], {})
+        step = replace(opened, case=waiting)
+        await store.write(conn, [step], {}, parties.changed({NOTICE: notice}, {}, [step]))
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["unread", "control: nothing said"])

@@ -42,12 +42,14 @@ from services.notify.owed import (
     letter_of_correction,
     letter_of_deadline,
     letters_of_case,
+    letters_of_day,
     letters_of_package,
     letters_of_refusal,
 )
 from services.notify.quotes import deadline_basis
 from services.notify.reminders import correction_rungs, rungs
 from shared.contracts.case import (
+    AuditHeaded,
     CaseAdvanced,
     CaseChanged,
     CaseClosed,
@@ -306,6 +308,9 @@ def correction() -> Owed:
     return letter_of_correction(NOTICE, event, correction_rungs(event.due, CALENDAR)[0], DIRECTORY)
 
 
+HEADED = AuditHeaded(day=date(2025, 3, 6), seq=118, lines=342, head="8d" * 32, dead=0)
+
+
 def samples() -> list[Owed]:
     """At least one of every letter, and those that read differently."""
     city = {"actor": "440100", "reason": "符合要求"}
@@ -327,6 +332,14 @@ def samples() -> list[Owed]:
         reminder("DL-01"),
         reminder("DL-02"),
         correction(),
+        *letters_of_day(HEADED, ["ops@gz.example"], "益企服务平台", dead=0, unknown=0),
+        *letters_of_day(
+            HEADED.model_copy(update={"day": date(2025, 3, 7), "dead": 2}),
+            ["ops@gz.example"],
+            "益企服务平台",
+            dead=1,
+            unknown=4,
+        ),
     ]
 
 
@@ -373,6 +386,16 @@ def ids(owed: Sequence[Owed]) -> list[str]:
 
 def test_every_letter_has_a_sample() -> None:
     assert {owed.letter for owed in SAMPLES} == set(LETTERS)
+
+
+def test_the_operators_are_told_the_head_and_what_waits_once_a_day() -> None:
+    one, two = letters_of_day(HEADED, ["a@gz.example", "b@gz.example"], "益企", dead=1, unknown=0)
+    assert [o.key for o in (one, two)] == ["daily/2025-03-06/a@gz.example", "daily/2025-03-06/b@gz.example"]
+    assert one.to == "operators"
+    assert f"118:{'8d' * 32}" in text(one).replace("\n", "")
+    assert "无法处理的消息：1条" in text(one)
+    assert "有待处理事项" in str(read(written(one))["Subject"])
+    assert letters_of_day(HEADED, [], "益企", dead=1, unknown=0) == []
 
 
 @pytest.mark.parametrize("folder", sorted(f.name for f in FOLDER.iterdir() if f.is_dir()))
@@ -481,7 +504,8 @@ def test_every_letter_says_who_what_on_which_clause_what_next_and_whom_to_ask(ow
         assert owed.to_name in content
         assert "下一步" in content
         assert "如有疑问，请联系" in content
-        assert f"广州市工业和信息化局{owed.params['unit']}" in content
+        writer = "益企服务平台" if owed.letter == "daily" else "广州市工业和信息化局"
+        assert f"{writer}{owed.params['unit']}" in content
         assert "2025年3月4日" in content
         assert owed.params["notice"] in content
         for clause in owed.params["clauses"]:

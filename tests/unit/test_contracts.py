@@ -117,7 +117,7 @@ def test_the_schema_says_whether_it_is_closed(type_: EventType) -> None:
 
 
 def test_every_payload_is_inbound_or_outbound_by_its_class() -> None:
-    base: dict[str, type[BaseModel]] = {"in": Inbound, "evt": Outbound, "out": Outbound}
+    base: dict[str, type[BaseModel]] = {"in": Inbound, "evt": Outbound, "out": Outbound, "audit": Outbound}
     assert [e.name for e in EVENTS if not issubclass(e.payload, base[e.cls])] == []
 
 

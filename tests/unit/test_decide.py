@@ -348,7 +348,9 @@ def test_a_stage_without_a_limit_has_no_due_date() -> None:
 
 def story() -> list[dict[str, Any]]:
     """The history of one case from filing to publication, as it is stored."""
-    steps = [replace(open_case(NOTICE, filing(), AT, CALENDAR), cause="e-0")]
+    opened = open_case(NOTICE, filing(), AT, CALENDAR)
+    # As before there was a publisher: its hash must stay what it was.
+    steps = [replace(opened, cause="e-0")]
     for outcome, actor in (
         ("recommend", DISTRICT),
         ("accept", CITY),
@@ -356,7 +358,7 @@ def story() -> list[dict[str, Any]]:
         ("publish", CITY),
     ):
         made = done(decide(NOTICE, steps[-1].case, decision(outcome), actor, AT, CALENDAR))
-        steps.append(replace(made, cause=f"e-{len(steps)}"))
+        steps.append(replace(made, cause=f"e-{len(steps)}", key=UUID(int=len(steps)), publisher=actor))
     lines: list[dict[str, Any]] = []
     for step in steps:
         lines.append(step.line(lines[-1]["hash"] if lines else ""))
@@ -367,7 +369,7 @@ def broken(lines: list[dict[str, Any]]) -> int | None:
     """The first line whose hash does not follow from it and the line before. Written anew, on purpose."""
     previous = ""
     for n, line in enumerate(lines):
-        row = {k: v for k, v in line.items() if k != "hash" and (k != "data" or v)}
+        row = {k: v for k, v in line.items() if k != "hash" and (k not in ("data", "key", "publisher") or v)}
         text = json.dumps([previous, row], sort_keys=True, ensure_ascii=False)
         if sha256(text.encode()).hexdigest() != line["hash"]:
             return n
@@ -394,7 +396,7 @@ def test_a_removed_or_exchanged_line_is_found() -> None:
     assert broken([lines[0], lines[2], lines[1], *lines[3:]]) == 1
     # Made consistent in itself, a line still breaks the one after it.
     forged = {**lines[1], "reason": "tampered"}
-    row = {k: v for k, v in forged.items() if k not in ("hash", "data")}
+    row = {k: v for k, v in forged.items() if k != "hash" and (k != "data" or v)}
     text = json.dumps([lines[0]["hash"], row], sort_keys=True, ensure_ascii=False)
     forged["hash"] = sha256(text.encode()).hexdigest()
     assert broken([lines[0], forged, *lines[2:]]) == 2

@@ -99,11 +99,35 @@ def test_a_record_keeps_all_that_is_printed(directory: Directory) -> None:
         "district": "440104",
         "email": None,
         "phones": ["37662647", "37631957"],
+        "officers": [],
         "address": "越秀区先烈中路83号凯城华庭商务中心609室",
         "valid_as_of": "2019-05-24",
         "source": "1100号 附件4 第1行",
         "derived": False,
     }
+
+
+def test_an_agency_that_lists_its_officers_has_no_others(tmp_path: Path) -> None:
+    listed = PLATFORM + '  officers: ["demo-01", "demo-02"]\n'
+    found = Directory.load(mount(tmp_path, listed))
+    assert found.officers == {"demo-01": "demo-platform", "demo-02": "demo-platform"}
+    assert [found.may_sign("demo-platform", o) for o in ("demo-01", "demo-03", None)] == [True, False, True]
+    # Without a list any code is taken, but for another's; the sources name nobody, so nothing packaged has one.
+    assert [found.may_sign(a, "demo-01") for a in ("440106", "nobody-knows")] == [False, False]
+    assert [found.may_sign(a, "张") for a in ("440106", "nobody-knows")] == [True, True]
+    assert Directory.load().officers == {}
+
+
+@pytest.mark.parametrize(
+    ("officers", "sentence"),
+    [
+        ('["demo-01", "demo-01"]', "经办人 demo-01 重复，已见于demo.yaml 第1行"),
+        ("[陈晓明]", "officers 应为 经办人代码（如 440106-03）的列表，不写姓名"),
+    ],
+)
+def test_officers_are_codes_and_each_is_one_agency_s(tmp_path: Path, officers: str, sentence: str) -> None:
+    with pytest.raises(DirectoryError, match=sentence):
+        Directory.load(mount(tmp_path, PLATFORM + f"  officers: {officers}\n"))
 
 
 def test_directory_survives_json(directory: Directory) -> None:

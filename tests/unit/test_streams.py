@@ -76,6 +76,7 @@ def test_consumers_are_named_by_service_and_stream() -> None:
                 "case.closed",
                 "case.published",
                 "catalogue.published",
+                "audit.headed",
             ],
         ),
         "export-in": ("SME_IN", ["catalogue.requested"]),
