@@ -89,20 +89,23 @@ async def _head(on: date | None) -> "Head":
 async def _compare(known: tuple[int, str]) -> tuple[int, "Head", list[Row]]:
     """Every line of the database as of one moment against all that the stream has told of it, the first that is
     broken of each case."""
-    from services.review.mirror import Mirror, last_of
+    from services.review.mirror import Message, Mirror, last_of
     from services.review.store import as_line
 
     mirror, lines, wrong = Mirror(), 0, list[Row]()
 
     def tell(number: str, version: int, why: str) -> None:
-        wrong.append({"number": number, "version": version, "why": why})
+        if not version or (number, version) not in {(w["number"], w["version"]) for w in wrong}:
+            wrong.append({"number": number, "version": version, "why": why})
 
     async with common.bus() as client, _as_of_now() as conn:
         jetstream = client.jetstream(timeout=5)
         # In this order: what was said before our moment is in the database, what was not yet said is in the outbox.
         upto = await last_of(jetstream)
-        await _on_its_way(conn, mirror)
+        unsaid = await _read(conn, "select body from review.outbox where stream = :s", s=AUDIT)
         head, at_anchor = await _listen(jetstream, mirror, known[0])
+        for row in unsaid:
+            mirror.hear(Message(0, row["body"].encode(), None))
         if known[1] and at_anchor != known[1]:
             tell("", 0, f"审计流到第{known[0]}条为止，与以前记下的审计锚不符")
         async for case, history, _, _ in _cases(conn, None):
@@ -112,13 +115,6 @@ async def _compare(known: tuple[int, str]) -> tuple[int, "Head", list[Row]]:
         for broken in (*mirror.broken, *mirror.left(upto)):
             tell(await _number(conn, broken.case), broken.version, broken.why)
     return lines, head, sorted(wrong, key=lambda w: (w["number"], w["version"]))
-
-
-async def _on_its_way(conn: "AsyncConnection", mirror: "Mirror") -> None:
-    from services.review.mirror import Message
-
-    for row in await _read(conn, "select body from review.outbox where stream = :s", s=AUDIT):
-        mirror.hear(Message(0, row["body"].encode(), None))
 
 
 async def _listen(jetstream: "JetStreamContext", mirror: "Mirror", at: int) -> tuple["Head", str]:

@@ -2,16 +2,19 @@
 
 import asyncio
 import itertools
+import json
 import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
@@ -23,10 +26,14 @@ from services.intake import store as intake
 from services.notify import store as notify
 from services.notify.owed import Owed
 from services.review import store as review
+from services.review.mirror import Broken, Message, Mirror
+from services.review.store import as_line
+from shared.contracts import registry
 from shared.runtime import SERVICES
 from shared.runtime.database import (
     Again,
     Connection,
+    _alembic,
     async_url,
     connect,
     head,
@@ -38,6 +45,7 @@ from shared.runtime.database import (
 )
 from shared.runtime.embedded import Postgres, eventually
 from shared.runtime.logs import JsonFormatter
+from shared.runtime.streams import AUDIT
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
 
@@ -100,6 +108,87 @@ async def test_the_migrated_schema_is_the_declared_one(
 )
 async def test_a_difference_would_be_seen(postgres: Postgres, database: str, change: str) -> None:
     assert len(await compared(postgres.dsn(database), "intake", change)) == 1
+
+
+def upgrade(conn: Synchronous, revision: str) -> None:
+    conn.execute(text("create schema if not exists review"))
+    command.upgrade(_alembic("review", conn), revision)
+
+
+BEFORE_0004 = """
+insert into review."case" ("case", number, notice, form, stage, version, revision, filer, recommender, unit, district,
+    item_kind, title, "values", findings, late, filed, entered, provisional) values
+  ('{a}', 'F3-A', 'n', 'F3', 's', 4, 2, '{{"code": "k6-a", "kind": "K6", "name": "a"}}', '440104', '440104', '440104',
+    'activity', 't', '{{}}', '[]', false, now(), now(), false);
+insert into review.filing values ('{a}', 1, '{{"recommender": "440106", "district": "440106"}}');
+insert into review.inbox (key, digest) values ('{a}', '{a}');
+insert into review.refusal values ('{a}', 0, '{a}', now(), '440103', 'recommend', 'authority', '');
+insert into review.held (publisher, held, key, at, decisions, state, reason)
+  values ('440104', 'h', '{b}', now(), '[]', 'held', '');
+"""
+
+
+async def test_what_was_decided_before_the_locks_stays_and_is_copied(postgres: Postgres) -> None:
+    """From 0003 with a case that has gone another way: its lines are as they were, and say the same hash."""
+    postgres.sql("create database older")
+    engine = create_async_engine(async_url(postgres.dsn("older")))
+    try:
+        lines: list[dict[str, Any]] = []
+        async with engine.begin() as conn:
+            await conn.run_sync(upgrade, "0003")
+            for statement in BEFORE_0004.format(a=A, b=B).strip().split(";\n"):
+                await conn.exec_driver_sql(statement.removesuffix(";"))
+            for version, (actor, outcome) in enumerate(
+                (("k6-a", "file"), ("440106", "return"), ("k6-a", "resubmit"), ("990001", "fact"), ("clock", "missed")), 1
+            ):  # fmt: skip
+                line = {
+                    "case": str(A), "version": version, "at": f"2025-03-0{version}T01:00:00+00:00", "actor": actor,
+                    "officer": None, "stage": "s", "outcome": outcome, "reason": "", "rules": [], "acknowledges": [],
+                    "fixes": [], "cause": "e", "data": {},
+                }  # fmt: skip
+                said = {k: v for k, v in line.items() if k != "data"}
+                previous = lines[-1]["hash"] if lines else ""
+                made = json.dumps([previous, said], sort_keys=True, ensure_ascii=False)
+                lines.append({**line, "hash": sha256(made.encode()).hexdigest()})
+            await conn.execute(
+                text("insert into review.history select * from json_populate_recordset(null::review.history, :rows)"),
+                {"rows": json.dumps(lines)},
+            )  # fmt: skip
+        await engine.dispose()
+        await migrate(postgres.dsn("older"))
+        async with connection(postgres.dsn("older")) as older:
+            found = await older.read("select agency, roles, until from review.party order by agency")
+            assert [(r.agency, sorted(r.roles), r.until) for r in found] == [
+                ("440104", ["district", "recommender"], None),
+                ("440106", ["district", "recommender"], 4),  # may not decide any more
+                ("k6-a", ["filer"], None),
+            ]
+            await review.introduce(
+                older, {"n": {"440100": ["city"], "440106": ["station"]}}, {"x-1": "440104"}
+            )
+            assert await review.introduce(older, {}, {"x-1": "440106"}) == ["x-1"]
+            found = await older.read("select agency, until from review.party order by agency")
+            assert [tuple(r) for r in found] == [
+                ("440100", None), ("440104", None), ("440106", None), ("k6-a", None)
+            ]  # fmt: skip
+            kept = [as_line(r) for r in await older.read("select * from review.history order by version")]
+            assert [(r["hash"], r["key"], r["publisher"]) for r in kept] == [
+                (r["hash"], None, None) for r in lines
+            ]
+            mirror = Mirror()
+            (said,) = await older.read("select * from review.outbox")
+            mirror.hear(Message(1, said.body.encode(), None))
+            assert (said.stream, said.subject) == (AUDIT, registry.HISTORY_WRITTEN.subject("review"))
+            assert mirror.compare(A, kept) is None
+            assert list(mirror.left(1)) == []
+            # The control: the copy is of all of them.
+            mirror.hear(Message(1, said.body.encode(), None))
+            assert mirror.compare(A, kept[:-1]) == Broken(A, 5, "这一行已不在，审计流第1条记有")
+            # What was held by then can still be settled.
+            assert await review.settle(older, "440104", "h", "released", said.at, None, "") == []
+    finally:
+        await engine.dispose()
+        postgres.sql("drop database older with (force)")
 
 
 async def test_migrating_again_and_at_the_same_time_changes_nothing(postgres: Postgres) -> None:
