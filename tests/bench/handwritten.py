@@ -28,6 +28,7 @@ from pydantic_core import to_json
 from shared.contracts import registry
 from shared.contracts.envelope import OUR_SOURCE, YIQI
 from shared.contracts.types import Values
+from shared.runtime.streams import STREAM_OF
 
 BATCH = 200
 CITY = "440100"
@@ -130,7 +131,7 @@ def event(
             "data": data,
         }
     )
-    return id_, {"in": "SME_IN", "evt": "SME_EVT", "out": "SME_OUT"}[type_.cls], type_.subject(token), body
+    return id_, STREAM_OF[type_.cls], type_.subject(token), body
 
 
 def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
