@@ -15,8 +15,10 @@ from hypothesis import settings
 
 from shared.runtime.database import migrate
 from shared.runtime.embedded import Nats, Postgres
+from tests.planted import named_in_logs
 
 TEMPLATE = "migrated"
+NAMED = pytest.StashKey[list[str]]()
 
 # A commit is judged by the same examples wherever it is tested; `--hypothesis-profile=search` looks for new ones, and
 # what it finds becomes an `@example` of its test.
@@ -33,6 +35,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Whatever the tests did to the services: no log of theirs tells a number or an address of a person."""
+    made: pytest.TempPathFactory | None = getattr(session.config, "_tmp_path_factory", None)
+    if made is None or made._basetemp is None:
+        return
+    if named := list(named_in_logs(made.getbasetemp())):
+        session.config.stash[NAMED] = named
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(NAMED, []):
+        terminalreporter.write_line(f"a person is named in {line}", red=True)
 
 
 @pytest.fixture(scope="session")

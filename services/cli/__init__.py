@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from services.cli import auditing, backup, cases, deciding, filing, notices
+from services.cli import auditing, backup, cases, deciding, filing, notices, ops
 from services.cli.common import UNUSABLE, Fail, fail, settings
 from services.cli.wrongs import typed, worded
 from shared.contracts.problem import faults
@@ -35,11 +35,10 @@ app.add_typer(cases.mails, name="mail", help="邮件：列出、查看")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")
 app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计流、审计锚")
+app.add_typer(ops.app, name="ops", help="运维：备份、恢复、清除不再需要的个人信息")
 cases.app.command("verify")(auditing.verify)
-ops = typer.Typer(no_args_is_help=True)
-ops.command("backup")(backup.backup)
-ops.command("restore")(backup.restore)
-app.add_typer(ops, name="ops", help="运维：备份、恢复")
+ops.app.command("backup")(backup.backup)
+ops.app.command("restore")(backup.restore)
 app.command("check")(filing.check)
 app.command("submit")(filing.submit)
 app.command("decide")(deciding.decide)
@@ -83,11 +82,14 @@ def run(service: Annotated[str, typer.Argument(help="intake、review、notify �
 def provision(
     check: Annotated[bool, typer.Option("--check", help="只核对，不创建")] = False,
     replicas: Annotated[int, typer.Option(help="JetStream 副本数，生产为3")] = 1,
+    age: Annotated[
+        bool, typer.Option("--age", help="把已有的流改为只保留 YIQI_STREAM_DAYS 天（更早的随即删除）")
+    ] = False,
 ) -> None:
     """建立数据库表和角色、流、消费者、存储桶；与代码不一致时拒绝（退出码1）。"""
     from services.cli.operate import provision as make
 
-    asyncio.run(make(settings(), check=check, replicas=replicas))
+    asyncio.run(make(settings(), check=check, replicas=replicas, age=age))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

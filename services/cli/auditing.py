@@ -108,7 +108,7 @@ async def _compare(known: tuple[int, str]) -> tuple[int, "Head", list[Row]]:
             mirror.hear(Message(0, row["body"].encode(), None))
         if known[1] and at_anchor != known[1]:
             tell("", 0, f"审计流到第{known[0]}条为止，与以前记下的审计锚不符")
-        async for case, history, _, _ in _cases(conn, None):
+        async for case, history, _, _, _ in _cases(conn, None):
             lines += len(history)
             if broken := mirror.compare(case["case"], [as_line(line) for line in history]):
                 tell(case["number"], broken.version, broken.why)
@@ -145,34 +145,38 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """核对经过：每行与其校验值相符，从头重演所得与现状相符；否则退出码为1。"""
-    checked, wrong = asyncio.run(_verify(number))
+    checked, wrong, let_go = asyncio.run(_verify(number))
     if number and not checked:
         fail(f"没有项目 {number}", UNUSABLE)
     if as_json:
-        out({"cases": checked, "wrong": wrong})
+        out({"cases": checked, "wrong": wrong, "let_go": let_go})
     elif wrong:
         table("不符", ("编号", "说明"), ((w["number"], w["why"]) for w in wrong))
     else:
         console.print(f"{checked}个项目的经过均相符")
+    if let_go and not as_json:
+        console.print(f"其中{len(let_go)}个项目的联系方式已按保存期限清除，核对的是其余内容")
     raise typer.Exit(common.FINDINGS if wrong else common.GOOD)
 
 
-async def _verify(number: str | None) -> tuple[int, list[dict[str, str]]]:
+async def _verify(number: str | None) -> tuple[int, list[dict[str, str]], list[str]]:
+    from services.review.contacts import filings_of
     from services.review.replay import audit
     from services.review.store import as_case, as_line
 
     notices = load_all(common.settings().notices)
-    checked, wrong = 0, []
+    checked, wrong, gone = 0, [], []
     async with _as_of_now() as conn:
-        async for case, history, owed, filed in _cases(conn, number):
+        async for case, history, owed, filed, contacts in _cases(conn, number):
             checked += 1
+            filings, let_go = filings_of(filed, contacts)
+            gone += [case["number"]] if let_go else []
             found = [f"没有装载通知 {case['notice']}，无从重演"]
             if compiled := notices.get(case["notice"]):
-                filings = {row["revision"]: row["filing"] for row in filed}
                 lines = [as_line(line) for line in history]
-                found = audit(compiled.notice, as_case(case, owed), filings, lines)
+                found = audit(compiled.notice, as_case(case, owed), filings, lines, let_go)
             wrong += [{"number": case["number"], "why": why} for why in found]
-    return checked, wrong
+    return checked, wrong, gone
 
 
 @asynccontextmanager
@@ -193,14 +197,16 @@ async def _read(conn: "AsyncConnection", sql: str, **values: Any) -> list[Row]:
 
 async def _cases(
     conn: "AsyncConnection", number: str | None
-) -> AsyncIterator[tuple[Row, list[Row], list[Row], list[Row]]]:
-    """Each case with its history, what it owes, and its earlier filings."""
+) -> AsyncIterator[tuple[Row, list[Row], list[Row], list[Row], list[Row]]]:
+    """Each case with its history, what it owes, its earlier filings and its contact data."""
+    from services.review.store import CASES
+
     last = ""
     while True:
         page = await _read(
             conn,
-            'select * from review."case" where cast("case" as text) > :last and (cast(:n as text) is null '
-            'or number = :n or cast("case" as text) = :n) order by cast("case" as text) limit :page',
+            f'{CASES} where cast(c."case" as text) > :last and (cast(:n as text) is null '
+            'or number = :n or cast(c."case" as text) = :n) order by cast(c."case" as text) limit :page',
             last=last,
             n=number,
             page=PAGE,
@@ -209,10 +215,15 @@ async def _cases(
             return
         ids = [row["case"] for row in page]
         parts = {}
-        for name, order in (("history", "version"), ("duty", "due, duty, period"), ("filing", "revision")):
+        for name, order in (
+            ("history", "version"),
+            ("duty", "due, duty, period"),
+            ("filing", "revision"),
+            ("contact", "revision"),
+        ):
             sql = f'select * from review.{name} where "case" = any(:ids) order by {order}'
             parts[name] = await _read(conn, sql, ids=ids)
         for row in page:
             mine = {name: [r for r in rows if r["case"] == row["case"]] for name, rows in parts.items()}
-            yield row, mine["history"], mine["duty"], mine["filing"]
+            yield row, mine["history"], mine["duty"], mine["filing"], mine["contact"]
         last = str(page[-1]["case"])

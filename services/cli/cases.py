@@ -73,9 +73,15 @@ def case_list(
 
 
 @app.command("show")
-def case_show(number: Annotated[str, typer.Argument(help="项目编号")], as_json: JsonOption = False) -> None:
+def case_show(
+    number: Annotated[str, typer.Argument(help="项目编号")],
+    contacts: Annotated[bool, typer.Option("--contacts", help="连同联系方式")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """一个项目：内容、问题、认定条件、评分、应报事项、全部经过。"""
     case, history, owed = _whole(number)
+    if contacts:
+        case |= _contacts(case)
     refused = _ask('select * from review.refusal where "case" = :c order by at', c=case["case"])
     if as_json:
         out({**case, "history": history, "duties": owed, "refused": refused})
@@ -96,6 +102,17 @@ def case_show(number: Annotated[str, typer.Argument(help="项目编号")], as_js
             for r in refused
         )
         table("未予办理", ("时间", "单位", "要求", "说明"), wanted)
+
+
+def _contacts(case: dict[str, Any]) -> dict[str, Any]:
+    """What the case shows besides to whoever asks for it: the contact data of its last filing."""
+    found = _ask(
+        'select "values", email from review.contact where "case" = :c and revision = :r',
+        c=case["case"],
+        r=case["revision"],
+    )
+    values, email = (found[0]["values"] or {}, found[0]["email"]) if found else ({}, None)
+    return {"values": {**case["values"], **values}, "filer": {**case["filer"], "email": email}}
 
 
 def _parts(
@@ -359,11 +376,12 @@ def dead_discard(
 @catalogues.command("list")
 def catalogue_list(as_json: JsonOption = False) -> None:
     """已生成的目录。"""
-    rows = _ask("select * from export.catalogue order by notice, form")
+    rows = _ask("select * from export.catalogue order by notice, form, public")
     columns = {
         "notice": "通知",
         "form": "表",
         "title": "标题",
+        "public": "公开版",
         "rows": "行",
         "published_on": "日期",
         "sha256": "摘要",
@@ -376,6 +394,7 @@ def catalogue_build(
     notice: common.NoticeOption,
     as_: common.AsOption,
     form: Annotated[str | None, typer.Option(help="表的编号；不写则全部")] = None,
+    public: Annotated[bool, typer.Option("--public", help="公开版：不含联系方式")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """由市级主管部门生成目录，等到完成为止。"""
@@ -383,7 +402,7 @@ def catalogue_build(
 
     async def ask() -> dict[str, Any]:
         async with common.bus() as client:
-            wanted = CatalogueRequested(notice=notice, form=form)
+            wanted = CatalogueRequested(notice=notice, form=form, public=public)
             return await filing.publish(
                 client,
                 agency.code,

@@ -12,8 +12,9 @@ from shared.runtime.streams import Drift
 from shared.runtime.streams import provision as provision_streams
 
 
-async def provision(settings: Settings, *, check: bool, replicas: int) -> None:
-    """Schemas and roles as the owner, then streams, consumers and the bucket. `check` makes nothing."""
+async def provision(settings: Settings, *, check: bool, replicas: int, age: bool) -> None:
+    """Schemas and roles as the owner, then streams, consumers and the bucket. `check` makes nothing, `age` also changes
+    how long existing streams keep what is on them."""
     if not check:
         await migrate(settings.database_url.get_secret_value())
     client = await nats.connect(
@@ -24,7 +25,13 @@ async def provision(settings: Settings, *, check: bool, replicas: int) -> None:
         reconnect_time_wait=0.2,
     )
     try:
-        made = await provision_streams(client.jetstream(timeout=10), replicas=replicas, check=check)
+        made = await provision_streams(
+            client.jetstream(timeout=10),
+            replicas=replicas,
+            check=check,
+            days=settings.stream_days,
+            age=age,
+        )
     except Drift as drift:
         fail(str(drift), FINDINGS)
     finally:

@@ -44,7 +44,11 @@ class Export:
                     "values": data.values if out else None,
                 }
             )
-        store.follow(tx.conn, rows)
+        store.follow(tx.conn, rows, self.form_of)
+
+    def form_of(self, notice: str, form: str) -> Form | None:
+        compiled = self.notices.get(notice)
+        return compiled.notice.by_form.get(form) if compiled else None
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
         for item in items:
@@ -69,32 +73,34 @@ class Export:
             return problem("form", "这张表不印目录", "卡片式的表逐件存档，不汇成目录", status=422)
         lists = [form for form in notice.forms if form.card is None]
         for form in lists if wanted.form is None else (notice.by_form[wanted.form],):
-            await self._catalogue(tx, notice, form, str(item.key))
+            await self._catalogue(tx, notice, form, str(item.key), public=wanted.public)
         return None
 
-    async def _catalogue(self, tx: Tx, notice: Notice, form: Form, cause: str) -> None:
+    async def _catalogue(self, tx: Tx, notice: Notice, form: Form, cause: str, *, public: bool) -> None:
         assert self.context
         rows = await store.shown(tx.conn, notice.id, form.id)
         if not rows:
             return
-        data = sheet.catalogue(notice, form, rows)
+        data = sheet.catalogue(notice, form, rows, public=public)
         made = CataloguePublished(
             notice=notice.id,
             form=form.id,
             title=notice.form_title(form),
             rows=len(rows),
             sha256=sheet.digest(data),
-            object=sheet.object_name(notice, form),
+            object=sheet.object_name(notice, form, public=public),
             size=len(data),
             published_on=tx.now.astimezone(SHANGHAI).date(),
+            public=public,
         )
         # Before the commit, and with the same bytes whenever it is repeated: what is announced can be had.
         await publish.to_store(self.context.jetstream, made.object, data, made.sha256)
         if self.context.settings.catalogues:
             folder = self.context.settings.catalogues / notice.id
-            publish.to_folder(folder, sheet.file_name(notice, form), data)
+            publish.to_folder(folder, sheet.file_name(notice, form, public=public), data)
         if await store.keep(tx.conn, made.model_dump(mode="json")):
-            tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, cause, form.id, made.sha256)
+            variant = ("public",) if public else ()
+            tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, cause, form.id, made.sha256, *variant)
 
 
 export = Export()

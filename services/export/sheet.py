@@ -15,6 +15,7 @@ from typing import Any
 from xlsxwriter import Workbook
 
 from shared.contracts.types import Values
+from shared.notices.columns import Type
 from shared.notices.model import CodeList, Form, Notice
 from shared.notices.values import printed, same
 
@@ -44,6 +45,27 @@ _UNPRINTABLE = re.compile(
 )
 _FORBIDDEN = re.compile(r"[\[\]:*?/\\<>|\"']")
 _FORMULA = tuple("=+-@＝＋－＠")
+PUBLIC: frozenset[Type] = frozenset(
+    {
+        "text",
+        "choice",
+        "period",
+        "quantity",
+        "amount",
+        "months",
+        "rate",
+        "uscc",
+        "date",
+        "year_month",
+        "integer",
+        "decimal",
+        "percent",
+        "flag",
+    }
+)
+"""The types whose columns everybody may see. A type that is not listed, one of tomorrow too, is shown in the public
+variant only where the notice says so, column by column."""
+
 _RUNS = re.compile(r"[!-~]+| +|[^ -~]+")
 
 
@@ -60,14 +82,24 @@ def digest(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
-def file_name(notice: Notice, form: Form) -> str:
+def file_name(notice: Notice, form: Form, *, public: bool = False) -> str:
     """The name a person sees: `附件3-广州市2025年第一季度中小企业服务活动清单.xlsx`."""
-    return _FORBIDDEN.sub("_", f"{form.annex}-{notice.form_title(form)}") + ".xlsx"
+    variant = "（公开）" if public else ""
+    return _FORBIDDEN.sub("_", f"{form.annex}-{notice.form_title(form)}{variant}") + ".xlsx"
 
 
-def object_name(notice: Notice, form: Form) -> str:
+def object_name(notice: Notice, form: Form, *, public: bool = False) -> str:
     """The name in the object store, ASCII only: `gz-collection-2025q1/F3.xlsx`."""
-    return f"{notice.id}/{form.id}.xlsx"
+    return f"{notice.id}/{form.id}{'-public' if public else ''}.xlsx"
+
+
+def for_everybody(form: Form) -> Form:
+    """The annex with the columns and lines that everybody may see."""
+    kept = {
+        "columns": tuple(c for c in form.columns if c.type in PUBLIC or c.key in form.public),
+        "lines": tuple(one for one in form.lines if one.type in PUBLIC or one.key in form.public),
+    }
+    return Form.model_construct(**{name: getattr(form, name) for name in Form.model_fields} | kept)
 
 
 def arrange(form: Form, lists: Mapping[str, CodeList], rows: Sequence[Row]) -> list[Row]:
@@ -85,8 +117,10 @@ def arrange(form: Form, lists: Mapping[str, CodeList], rows: Sequence[Row]) -> l
     return sorted(by_time, key=lambda row: rank[_group(form, row)])
 
 
-def catalogue(notice: Notice, form: Form, rows: Sequence[Row]) -> bytes:
-    """The annex as it is printed, with these rows in it, arranged and numbered from 1."""
+def catalogue(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool = False) -> bytes:
+    """The annex as it is printed, with these rows in it, arranged and numbered from 1; `public` for everybody's eyes."""
+    if public:
+        form = for_everybody(form)
     title, content = notice.form_title(form), BytesIO()
     literal = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     with Workbook(content, {"in_memory": True, **literal}) as book:

@@ -114,6 +114,9 @@ class Intake:
         await self._accept(tx, everything, known)
         for item, filing, judged in rows:
             self._answer(tx, item, filing, judged)
+            of = judged.owner.case if judged.owner else judged.case
+            if of and not judged.hard:
+                store.attach(tx.conn, of, (ref.sha256 for ref in item.data.files))
         for package in packages:
             await package.conclude(self.context, tx)
 
@@ -332,7 +335,8 @@ class Intake:
         for finding in judged.findings:
             tx.after.append(metrics.BROKEN.labels(finding.rule, finding.severity).inc)
         if judged.hard:
-            tx.after.append(metrics.ROWS.labels(judged.form, "refused").inc)
+            known = judged.form in filing.notice.forms  # what somebody made up is no label
+            tx.after.append(metrics.ROWS.labels(judged.form if known else "none", "refused").inc)
             why = problem("refused", "不予受理", f"共{len(judged.findings)}处问题", judged.findings)
             tx.refuse(item, why)
             tx.say(

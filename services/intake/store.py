@@ -14,7 +14,7 @@ from sqlmodel import Field, SQLModel
 
 from services.intake.identity import number_in
 from shared.notices.values import same
-from shared.runtime.database import Again, Connection, delivery_tables, put, put_later
+from shared.runtime.database import PERSONAL, Again, Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="intake")
 delivery_tables(METADATA)
@@ -72,12 +72,21 @@ class Published(Table, table=True):
 class File(Table, table=True):
     """An accepted file by its content: scans as evidence, workbooks as they were filed (R-GEN-006)."""
 
+    __table_args__ = {"info": {PERSONAL: ("name", "body")}}
+
     sha256: str = Field(primary_key=True)
     name: str
     role: str
     publisher: str
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class Attached(Table, table=True):
+    """A file that a row filed as an event refers to. Those of a package are the package's."""
+
+    sha256: str = Field(primary_key=True)
+    case: UUID = Field(primary_key=True)
 
 
 class Package(Table, table=True):
@@ -264,3 +273,7 @@ async def keep_file(conn: Connection, sha256: str, name: str, role: str, publish
         "values (:sha256, :name, :role, :publisher, :body) on conflict do nothing",
         {"sha256": sha256, "name": name, "role": role, "publisher": publisher, "body": body},
     )
+
+
+def attach(conn: Connection, case: UUID, files: Iterable[str]) -> None:
+    put_later(conn, "intake.attached", [{"sha256": sha256, "case": case} for sha256 in sorted(set(files))])

@@ -46,8 +46,6 @@ OF_A_TITLE = {
 
 CHANGES_SHOWN = 12
 HIDDEN = "（已修改）"
-PERSONAL = {"contact", "phone", "phones", "email"}
-"""Types of columns whose values are no business of a letter, whatever an event says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,12 +370,7 @@ def _fix(form: Form | None, field: str, detail: str) -> Params:
 
 
 def _change(form: Form | None, field: str, before: str, after: str) -> Params:
-    types: set[str] = set()
-    if form and field in form.by_key:
-        types = {form.by_key[field].type}
-    elif form and field in form.blocks:
-        types = {column.type for column in form.blocks[field].columns}
-    hidden = HIDDEN in (before, after) or bool(types & PERSONAL)
+    hidden = HIDDEN in (before, after) or bool(form and field in form.personal)
     return {
         "header": _header(form, field),
         "hidden": hidden,

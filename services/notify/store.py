@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from services.notify.owed import Attached, Owed
-from shared.runtime.database import Connection, delivery_tables, put_later
+from shared.runtime.database import PERSONAL, Connection, delivery_tables, put_later
 
 METADATA = MetaData(schema="notify")
 delivery_tables(METADATA)
@@ -26,7 +26,10 @@ class Table(SQLModel):
 
 
 class Mail(Table, table=True):
-    """One mail to one recipient on one occasion; `key` says which occasion, so it is owed once."""
+    """One mail to one recipient on one occasion; `key` says which occasion, so it is owed once. What a relay
+    answers (`why`) quotes the address."""
+
+    __table_args__ = {"info": {PERSONAL: ("address", "params", "attachments", "why")}}
 
     id: UUID = Field(primary_key=True)
     key: str = Field(unique=True)
@@ -60,6 +63,8 @@ class Fact(Table, table=True):
 
 class Correction(Table, table=True):
     """A returned case that waits for its filer, until a later version of it arrives."""
+
+    __table_args__ = {"info": {PERSONAL: ("change",)}}
 
     case: UUID = Field(primary_key=True)
     version: int

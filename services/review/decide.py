@@ -21,7 +21,6 @@ from shared.notices.procedure import NotAllowed, start, step, who_acts
 from shared.notices.stages import CLOCK, Outcome, Stage
 from shared.notices.values import chinese_date, printed
 
-PRIVATE = {"contact", "phone", "phones", "email"}
 MOST_STEPS = 1000
 """Of one case in one turn of the clock: two centuries of quarters."""
 
@@ -105,7 +104,7 @@ def _changed(form: Form | None, before: Case, after: Case) -> tuple[Change, ...]
         old, new = before.values.get(key), after.values.get(key)
         if old == new:
             continue
-        if key in form.blocks or form.by_key[key].type in PRIVATE:
+        if key in form.blocks or key in form.personal:
             found.append(Change(field=key, after="（已修改）"))
         else:
             found.append(Change(field=key, before=printed(old)[:200], after=printed(new)[:200]))

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.review import mirror, parties, store
+from services.review import holding, mirror, parties, store
 from services.review.case import Case, Step, dated
 from services.review.decide import decide, elapse, file_again, open_case, recount
 from services.review.duties import fact, report
@@ -33,7 +33,7 @@ from shared.contracts.types import Finding
 from shared.notices.calendar import Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
-from shared.notices.model import Notice
+from shared.notices.model import Form, Notice
 from shared.notices.stages import CLOCK
 from shared.runtime import metrics
 from shared.runtime.decode import Item
@@ -201,9 +201,11 @@ class Review:
                 return
 
     def notice_of(self, case: Case) -> Notice | None:
-        """None when the notice is not loaded or has lost the stage: one such case must not stop the clock of all."""
+        """None when the notice is not loaded or has lost the stage, or the form, which says what of it is contact data:
+        one such case must not stop the clock of all."""
         compiled = self.notices.get(case.notice)
-        if compiled is None or case.stage not in compiled.notice.procedure.by_id:
+        lost = compiled is None or self.form_of(case.notice, case.form) is None
+        if compiled is None or lost or case.stage not in compiled.notice.procedure.by_id:
             log.error("a case stands in no stage of its notice", extra={"case": str(case.case)})
             return None
         return compiled.notice
@@ -224,6 +226,10 @@ class Review:
             return None
         return problem("officer", "经办人不属于本单位", "经办人的代码不在本单位的名单中，请核对", status=403)
 
+    def form_of(self, notice: str, form: str) -> Form | None:
+        compiled = self.notices.get(notice)
+        return compiled.notice.by_form.get(form) if compiled else None
+
     def trusted(self, notice: Notice, case: Case, publisher: str) -> bool:
         """Whose word raises a ground by itself: the parties of the case, and departments of the city. What others
         report is on record, for a person to look at."""
@@ -242,7 +248,7 @@ class Review:
         for item in items:
             if isinstance(item.data, DecisionsMade) and item.data.hold:
                 kept = [d.model_dump(mode="json") for d in item.data.decisions]
-                if not await store.hold(tx.conn, item.token, item.event.id, item.key, tx.now, kept):
+                if not await holding.hold(tx.conn, item.token, item.event.id, item.key, tx.now, kept):
                     taken.add(item.key)
             elif isinstance(item.data, DecisionsSettled) and not self._unlisted(item, item.data.officer):
                 settled[item.key] = await self._settled(tx, item)
@@ -347,7 +353,7 @@ class Review:
         batch of this publisher."""
         said: DecisionsSettled = item.data
         state = {"release": "released", "discard": "discarded"}[said.action]
-        held = await store.settle(tx.conn, item.token, said.held, state, tx.now, said.officer, said.reason)
+        held = await holding.settle(tx.conn, item.token, said.held, state, tx.now, said.officer, said.reason)
         if held is None:
             return None
         return tuple(DecisionMade.model_validate(one) for one in held) if said.action == "release" else ()
@@ -380,7 +386,7 @@ class Review:
             return
         notices = {id_: compiled.notice for id_, compiled in self.notices.items()}
         changed = parties.changed(notices, batch.known, batch.steps)
-        mirror.say(tx, await store.write(tx.conn, batch.steps, batch.known, changed))
+        mirror.say(tx, await store.write(tx.conn, batch.steps, batch.known, changed, self.form_of))
         # What has moved may stand where its notice knows what is due.
         self.stuck.difference_update(step.case.case for step in batch.steps)
         for step in batch.steps:

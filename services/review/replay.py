@@ -19,9 +19,16 @@ Filings = Mapping[int, Mapping[str, Any]]
 """What was filed, by revision: all but the last, which the case has."""
 
 
-def audit(notice: Notice, case: Case, filings: Filings, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+def audit(
+    notice: Notice,
+    case: Case,
+    filings: Filings,
+    lines: Sequence[Mapping[str, Any]],
+    let_go: Mapping[int, str] | None = None,
+) -> list[str]:
     """What is wrong with a case and its history, in Chinese: a broken chain, a filing that is not the one of then, a
-    state that does not follow. `lines` are rows of the history in order, `hash` included. Empty when all is well."""
+    state that does not follow. `lines` are rows of the history in order, `hash` included; `let_go` has the revisions
+    whose contact data is gone, with the digest of the rest. Empty when all is well."""
     if not lines:
         return ["没有经过"]
     wrong = list(_broken(lines))
@@ -34,7 +41,7 @@ def audit(notice: Notice, case: Case, filings: Filings, lines: Sequence[Mapping[
             continue
         if revision not in all_filed:
             wrong.append(f"第{revision}次报送的内容已不在（可能已按保存期限清除）")
-        elif digest_of(all_filed[revision]) != line["data"]["filing"]:
+        elif digest_of(all_filed[revision]) != (let_go or {}).get(revision, line["data"]["filing"]):
             wrong.append(f"第{revision}次报送的内容与经过不符")
     if not wrong:
         try:

@@ -26,8 +26,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from services.review.case import Case, Owed, Step
+from services.review.contacts import Forms, contact, replaced
 from shared.contracts.types import Assessment, Finding, Party
-from shared.runtime.database import ADDED_TO, Connection, delivery_tables, put, put_later
+from shared.notices.layout import Form, apart
+from shared.runtime.database import (
+    ADDED_TO,
+    ALL,
+    PERSONAL,
+    Connection,
+    delivery_tables,
+    put,
+    put_later,
+)
 
 METADATA = MetaData(schema="review")
 delivery_tables(METADATA, proven=True)
@@ -119,7 +129,7 @@ class OfficerRow(Table, table=True):
     """The officers that agencies have listed, by code; only added to, as a code is nobody else's later."""
 
     __tablename__ = "officer"
-    __table_args__ = ({"info": ADDED_TO},)
+    __table_args__ = ({"info": {**ADDED_TO, PERSONAL: ALL}},)
 
     officer: str = Field(primary_key=True)
     agency: str = Field(index=True)
@@ -137,6 +147,20 @@ class HeadRow(Table, table=True):
     hash: str
 
 
+class Contact(Table, table=True):
+    """Who is to be reached about a case: the contact data of each filing, by revision, and the filer's e-mail address.
+    Nowhere else in this schema. Once it is let go, `values` is null and `rest` the digest of what the filing still
+    says: that can be verified ever after."""
+
+    __table_args__ = (ForeignKeyConstraint(["case"], ["review.case.case"]), {"info": {PERSONAL: ALL}})
+
+    case: UUID = Field(primary_key=True)
+    revision: int = Field(primary_key=True)
+    values: dict[str, Any] | None = Field(sa_column=Column(JSONB, nullable=True))
+    email: str | None
+    rest: str | None
+
+
 class Held(Table, table=True):
     """Decisions that their publisher holds back: `held` is the id of the event that brought them, `key` the event."""
 
@@ -145,7 +169,7 @@ class Held(Table, table=True):
         ForeignKeyConstraint(
             ["key", "publisher"], PROVEN, name="held_event", deferrable=True, initially="deferred"
         ),
-        {"info": {"rights": "select, insert, update"}},
+        {"info": {"rights": "select, insert, update", PERSONAL: ALL}},
     )
 
     publisher: str = Field(primary_key=True)
@@ -165,7 +189,7 @@ class Refusal(Table, table=True):
 
     __table_args__ = (
         ForeignKeyConstraint(["key", "publisher"], PROVEN, name="refusal_event"),
-        {"info": ADDED_TO},
+        {"info": {**ADDED_TO, PERSONAL: ("what",)}},
     )
 
     key: UUID = Field(primary_key=True)
@@ -185,7 +209,8 @@ class History(Table, table=True):
     has for the event `key`, and either acts itself or is intake, which hands on what was filed; only the clock acts
     without an event. `party` is the actor of all but the clock's and of what anybody may report: a party of the case.
     Policies and triggers (migration 0004) see to the rest: that nobody is a party no more, or signs as an officer of
-    another agency, and that no line is changed.
+    another agency, and that no line is changed. What a person wrote into it may name anybody, and `cause` is an id of
+    the publisher's making.
     """
 
     __table_args__ = (
@@ -194,7 +219,7 @@ class History(Table, table=True):
         ForeignKeyConstraint(
             ["case", "party"], ["review.party.case", "review.party.agency"], name="history_party"
         ),
-        {"info": ADDED_TO},
+        {"info": {**ADDED_TO, PERSONAL: ("officer", "reason", "fixes", "cause", "data")}},
     )
 
     case: UUID = Field(primary_key=True)
@@ -216,6 +241,19 @@ class History(Table, table=True):
     party: str | None = Field(sa_column=Column(String, Computed(PARTY, persisted=True), nullable=True))
 
 
+class LetGo(Table, table=True):
+    """What one run of `yiqi ops retain` let go, in all schemas: how many of a kind, from before when, by whom."""
+
+    __tablename__ = "let_go"
+
+    run: UUID = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    before: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    by: str
+    count: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
 for _name, _owed in (("case", ""), ("duty", " and state = 'owed'")):
     _columns = METADATA.tables[f"review.{_name}"].c
     # By notice first: what a notice that is no longer loaded has left behind must not lie before what is due.
@@ -225,10 +263,17 @@ for _name, _owed in (("case", ""), ("duty", " and state = 'owed'")):
     Index(f"review_{_name}_provisional", _columns.case, postgresql_where=text(f"provisional{_owed}"))
 
 
+CASES = """
+select c.*, p."values" as contacts, p.email from review."case" c
+left join review.contact p on p."case" = c."case" and p.revision = c.revision
+"""
+"""Cases, each with the contact data of its last filing."""
+
+
 async def cases(conn: Connection, ids: Iterable[UUID], owing: Collection[str]) -> dict[UUID, Case]:
     """The cases as they are; `owing` are the notices with duties. Not locked: of two replicas that decide the same
     one, the second to write its line of history finds the version taken, and starts again."""
-    rows = await conn.read('select * from review."case" where "case" = any(:ids)', {"ids": list(set(ids))})
+    rows = await conn.read(f'{CASES} where c."case" = any(:ids)', {"ids": list(set(ids))})
     return await _whole(conn, rows, owing)
 
 
@@ -282,7 +327,7 @@ RIPE = """
 """
 WOKEN = f"""
 with ripe as ({RIPE})
-select c.* from review."case" c
+{CASES}
 where c."case" in (select "case" from ripe)
 order by c."case" for update of c skip locked
 """
@@ -294,19 +339,20 @@ async def provisional(
     """Cases of which a date hangs on a year whose working days were not known, some at a time: those after one,
     in the order of their ids."""
     rows = await conn.read(
-        'select * from review."case" where "case" in ('
+        f'{CASES} where c."case" in ('
         'select "case" from review."case" where provisional and "case" > :after union '
         'select "case" from review.duty where provisional and state = \'owed\' and "case" > :after '
-        'order by "case" limit :most) order by "case"',
+        'order by "case" limit :most) order by c."case"',
         {"after": after, "most": most},
     )
     return await _whole(conn, rows, owing)
 
 
 def as_case(row: Mapping[str, Any], owed: Sequence[Mapping[str, Any]]) -> Case:
-    """A row of the table, with those of its duties, as the case that it is."""
+    """A row of `CASES`, with those of its duties, as the case that it is."""
     fields = {name: row[name] for name in COLUMNS}
-    fields["filer"] = Party(**fields["filer"])
+    fields["values"] = {**row["values"], **(row["contacts"] or {})}
+    fields["filer"] = Party(**{**row["filer"], "email": row["email"]})
     fields["findings"] = tuple(Finding(**f) for f in fields["findings"])
     fields["assessments"] = tuple(Assessment(**a) for a in fields["assessments"])
     mine = (Owed(**{name: one[name] for name in Owed.__dataclass_fields__}) for one in owed)
@@ -331,9 +377,10 @@ async def _whole(conn: Connection, rows: Sequence[Any], owing: Collection[str]) 
     return {row.case: as_case(row, owed.get(row.case, ())) for row in rows}
 
 
-def _row(case: Case) -> dict[str, Any]:
+def _row(case: Case, form: Form | None) -> dict[str, Any]:
     row = {name: getattr(case, name) for name in COLUMNS}
-    row["filer"] = case.filer.model_dump(exclude_none=True)
+    row["values"] = apart(form, case.values)[0]
+    row["filer"] = case.filer.model_dump(exclude_none=True, exclude={"email"})
     row["findings"] = [f.model_dump(exclude_none=True) for f in case.findings]
     row["assessments"] = [a.model_dump() for a in case.assessments]
     return row
@@ -349,14 +396,15 @@ async def write(
     steps: Sequence[Step],
     known: Mapping[UUID, Case],
     parties: Sequence[Mapping[str, Any]],
+    form_of: Forms,
 ) -> list[dict[str, Any]]:
     """All steps of a batch: the cases as the last step leaves them, who plays a role in them, what they owe, and every
     line of history; returns these lines."""
     last = {step.case.case: step.case for step in steps}
-    new = [_row(case) for id_, case in last.items() if id_ not in known]
+    new = [_row(c, form_of(c.notice, c.form)) for id_, c in last.items() if id_ not in known]
     put_later(conn, 'review."case"', new, all_new=True)
     # In one order, so that two replicas wait for each other and never both.
-    moved = [_row(case) for id_, case in sorted(last.items()) if id_ in known]
+    moved = [_row(c, form_of(c.notice, c.form)) for id_, c in sorted(last.items()) if id_ in known]
     if moved:
         sets = ", ".join(f'"{c}" = excluded."{c}"' for c in COLUMNS if c not in FOR_EVER)
         newer = 'where "case".version < excluded.version'
@@ -366,9 +414,9 @@ async def write(
     sets = "roles = excluded.roles, until = excluded.until"
     put_later(conn, "review.party", parties, f'on conflict ("case", agency) do update set {sets}')
     _owe(conn, last, known)
-    put_later(
-        conn, "review.filing", [{"case": s.case.case, **s.replaces} for s in steps if s.replaces is not None]
-    )
+    earlier = [replaced(step, form_of) for step in steps if step.replaces is not None]
+    put_later(conn, "review.filing", earlier)
+    put_later(conn, "review.contact", [row for step in steps if (row := contact(step, form_of))])
     previous = await _hashes(conn, [id_ for id_ in last if id_ in known])
     lines = []
     for step in steps:
@@ -436,35 +484,3 @@ async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
 
 def refuse(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     put_later(conn, "review.refusal", rows)
-
-
-# --- decisions that are held --------------------------------------------------------------------------
-
-
-async def hold(
-    conn: Connection, publisher: str, held: str, key: UUID, at: datetime, decisions: list[dict[str, Any]]
-) -> bool:
-    """At once, not at the end: the event after this one may settle it. False when another system of the publisher
-    has used the id."""
-    row = {"publisher": publisher, "held": held, "key": key, "at": at.isoformat(), "decisions": decisions}
-    then = "on conflict do nothing returning held"
-    return bool(await put(conn, "review.held", [{**row, "state": "held", "reason": ""}], then))
-
-
-async def settle(
-    conn: Connection, publisher: str, held: str, state: str, at: datetime, officer: str | None, reason: str
-) -> list[dict[str, Any]] | None:
-    """The decisions that were held, once: None when there are none of this publisher, or they are settled."""
-    rows = await conn.execute(
-        "update review.held set state = :state, settled_at = :at, officer = :officer, reason = :reason "
-        "where publisher = :publisher and held = :held and state = 'held' returning decisions",
-        {
-            "state": state,
-            "at": at,
-            "officer": officer,
-            "reason": reason,
-            "publisher": publisher,
-            "held": held,
-        },
-    )
-    return rows[0].decisions if rows else None

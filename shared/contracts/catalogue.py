@@ -12,10 +12,12 @@ from shared.contracts.types import Inbound, Outbound, Sha256, Short
 
 
 class CatalogueRequested(Inbound):
-    """The city asks for the catalogue of one annex, or of all annexes of a notice when `form` is absent."""
+    """The city asks for the catalogue of one annex, or of all annexes of a notice when `form` is absent.
+    The `public` one has the columns that everybody may see; else it is as the annex prints it."""
 
     notice: Short
     form: Annotated[str, Field(max_length=16)] | None = None
+    public: bool = False
 
 
 class CataloguePublished(Outbound):
@@ -29,3 +31,4 @@ class CataloguePublished(Outbound):
     object: str
     size: int
     published_on: date
+    public: bool = False

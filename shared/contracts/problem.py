@@ -3,19 +3,22 @@
 How faults are found is not here; this only gives them one shape.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from shared.contracts.types import Finding, Outbound
+from shared.contracts.types import Finding, Outbound, Unnamed
 
 MOST = 100
 """Findings listed in one document; the rest are counted, so that a hopeless file stays readable."""
 
 LONGEST = 300
 """Characters of a pointer; one that runs into a longer name (a publisher's invention) names what holds it."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 PREFIX = "urn:cn:gov:gz:sme:problem:"
 
@@ -24,7 +27,7 @@ class Problem(Outbound):
     type: str
     title: str
     status: int
-    detail: str
+    detail: Unnamed
     errors: tuple[Finding, ...] = ()
     truncated: bool = False
 
@@ -94,11 +97,15 @@ SAYINGS = {
 
 
 def faults(error: ValidationError, document: Any, root: str = "#") -> list[Finding]:
-    """The faults of an event that does not fit its contract; values are never echoed."""
+    """The faults of an event that does not fit its contract; values are never echoed, nor what somebody made up for a
+    field and is no name of one: that may be anything."""
     found = []
     for e in error.errors(include_url=False, include_input=False, include_context=True):
         kind = e["type"]
         context = e.get("ctx", {})
+        loc = e["loc"]
+        if kind == "extra_forbidden" and not _IDENTIFIER.fullmatch(str(loc[-1])):
+            loc = loc[:-1]
         detail = SAYINGS.get(kind, "取值不合要求")
         if kind == "literal_error":
             detail = f"应为 {context.get('expected', '')} 之一"
@@ -111,7 +118,7 @@ def faults(error: ValidationError, document: Any, root: str = "#") -> list[Findi
                 severity="hard",
                 clause="接口契约",
                 detail=detail,
-                pointer=pointer(locate(e["loc"], document), root),
+                pointer=pointer(locate(loc, document), root),
             )
         )
     return found

@@ -7,7 +7,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.contracts.personal import redact
 
 Kind = Literal["city", "K1", "K2", "K3", "K4", "K5", "K6"]
 """Who files or recommends (征集通知·二·1–3); `city` is the issuing bureau itself."""
@@ -109,19 +111,24 @@ class Party(Outbound):
     email: str | None = None
 
 
+Unnamed = Annotated[str, AfterValidator(redact)]
+"""A text that is told to others, of which a part may be quoted from somebody: no numbers or addresses of people."""
+
+
 class Finding(Outbound):
     """One thing that is wrong with what was filed, located and explained (RFC 9457 `errors[]` shape).
 
     `rule` is the id of the spec (rule `R-COL-010` or field `F5.10`); `code` is stable, for machines;
-    `detail` is Chinese, for people, and never contains the value itself where that may be personal.
+    `detail` is Chinese, for people, and never contains the value itself where that may be personal: what a
+    filer writes into the wrong place may be, too.
     """
 
     rule: str
     code: str
     severity: Severity
     clause: str
-    detail: str
-    pointer: str = ""
+    detail: Unnamed
+    pointer: Unnamed = ""
     sheet: str | None = None
     row: int | None = None
     cell: str | None = None

@@ -14,6 +14,7 @@ Clause = Annotated[str, StringConstraints(min_length=1)]
 
 Type = Literal[
     "text",
+    "person",
     "choice",
     "contact",
     "period",
@@ -33,6 +34,10 @@ Type = Literal[
     "percent",
     "flag",
 ]
+
+PERSONAL: frozenset[Type] = frozenset({"person", "contact", "phone", "phones", "email"})
+"""Types of what says who a person is or how to reach one: `person` is a name, or the post that stands beside it. The
+code of a company (`uscc`) and what a course says of its lecturer are what the notice is about, and no contact."""
 
 
 class Data(BaseModel):

@@ -37,7 +37,7 @@ from shared.contracts.types import (
 from shared.notices import entries, values
 from shared.notices.cards import Block
 from shared.notices.columns import Column
-from shared.notices.layout import Computed
+from shared.notices.layout import ADDED, Computed
 from shared.notices.model import CodeList, Form, Notice, Round
 
 TEXT_LIMIT = 2000
@@ -259,7 +259,7 @@ class FormJudge:
         for key, block in form.blocks.items():
             fields[key] = _rows(form, block, notice.lists, notice.round.year)
         if not form.card:
-            fields["extra"] = (dict[str, str], Field(default={}, description="表中另加的列"))
+            fields[ADDED] = (dict[str, str], Field(default={}, description="表中另加的列"))
         self.model: type[BaseModel] = create_model(
             form.id.replace("-", "_") + "Row",
             __config__=ConfigDict(extra="forbid", frozen=True),
@@ -340,7 +340,7 @@ class FormJudge:
                 if column.conditional:
                     found.append(self.finding(key, "conditional", "soft", column.conditional, root))
                 continue
-            limit = column.limit or (TEXT_LIMIT if column.type == "text" else None)
+            limit = column.limit or (TEXT_LIMIT if column.type in ("text", "person") else None)
             if (
                 limit
                 and not column.stated

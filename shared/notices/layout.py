@@ -3,17 +3,20 @@
 What its columns ask for is in `columns.py`, how a card is divided in `cards.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from shared.contracts.types import ItemKind
+from shared.contracts.types import ItemKind, Values
 from shared.notices.cards import Block, Card, Path
-from shared.notices.columns import Clause, Column, Data, Key, Text
+from shared.notices.columns import PERSONAL, Clause, Column, Data, Key, Text
 from shared.notices.stages import Report
 from shared.notices.values import same
+
+ADDED = "extra"
+"""Under which a filing has the columns that its filer has added to the printed ones."""
 
 
 class Footer(Data):
@@ -23,7 +26,7 @@ class Footer(Data):
     key: Key
     label: Text
     where: Literal["above", "below"]
-    type: Literal["text", "phone"] = "text"
+    type: Literal["text", "person", "phone"] = "text"
     required: bool = True
 
 
@@ -78,6 +81,8 @@ class Form(Data):
     lines: tuple[Footer, ...] = ()
     notes: tuple[Note, ...] = ()
     group: Key | None = None
+    public: tuple[Key, ...] = ()
+    """Contact columns that the notice itself wants in the public list; without them that has none."""
     preset: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -96,6 +101,15 @@ class Form(Data):
     @cached_property
     def blocks(self) -> dict[str, Block]:
         return {b.key: b for _, b in self.card.blocks()} if self.card else {}
+
+    @cached_property
+    def personal(self) -> frozenset[str]:
+        """The keys under which a filing has contact data: by the types of the columns, so that a new form need not
+        say it twice. Of a table within a card, all of it when one of its columns is."""
+        found = {key for key, column in self.by_key.items() if column.type in PERSONAL}
+        found |= {line.key for line in self.lines if line.type in PERSONAL}
+        tables = {b.key for b in self.blocks.values() if any(c.type in PERSONAL for c in b.columns)}
+        return frozenset(found | tables)
 
     def has(self, key: str) -> bool:
         return key in self.by_key or key in self.blocks
@@ -145,8 +159,19 @@ class Form(Data):
             (("group",), self.group),
             (("item_kind_from",), self.item_kind_from),
             *((("name", i), n) for i, n in enumerate(self.name)),
+            *((("public", i), n) for i, n in enumerate(self.public)),
             *((("computed", i, "of", j), k) for i, c in enumerate(self.computed) for j, k in enumerate(c.of)),
         ]
         for place, key in named:
             if key is not None and key not in keys:
                 yield place, f"没有名为 {key} 的列；现有 {'、'.join(sorted(keys))}"
+
+
+def apart(form: Form | None, values: Mapping[str, Any]) -> tuple[Values, Values]:
+    """What was filed without its contact data, and that: each is kept where only those may read it who must. Of a form
+    that nobody knows any more, all may be contact data; so may columns that a filer has added (`ADDED`)."""
+    personal = values.keys() if form is None else form.personal | {ADDED}
+    return (
+        {key: value for key, value in values.items() if key not in personal},
+        {key: value for key, value in values.items() if key in personal},
+    )

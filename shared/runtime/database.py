@@ -46,6 +46,11 @@ RIGHTS = "select, insert, update, delete"
 ADDED_TO = {"rights": "select, insert"}
 """`info` of a table whose rows stay as they are."""
 
+PERSONAL, ALL = "personal", "*"
+"""In the `info` of a table: which of its columns hold, or may hold, what says who a person is. Whoever may read the
+other columns (`READER`) may not read these (`CONTACTS` may)."""
+READER, CONTACTS = "yiqi_reader", "yiqi_contacts"
+
 
 def delivery_tables(metadata: MetaData, *, proven: bool = False) -> None:
     """Inbox, outbox and dead rows of one service, in its own schema.
@@ -75,6 +80,7 @@ def delivery_tables(metadata: MetaData, *, proven: bool = False) -> None:
         Column("body", Text, nullable=False),
         Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Index(f"{metadata.schema}_outbox_n", "n"),
+        info={PERSONAL: ALL},
     )
     Table(
         "dead",
@@ -92,6 +98,7 @@ def delivery_tables(metadata: MetaData, *, proven: bool = False) -> None:
         Column("by", String, nullable=True),
         Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Index(f"{metadata.schema}_dead_state", "state", "n"),
+        info={PERSONAL: ("subject", "headers", "body", "by")},
     )
 
 
@@ -390,6 +397,7 @@ def _migrate(connection: Synchronous, services: Sequence[str], passwords: Mappin
         connection.execute(text(f"create schema if not exists {service}"))
         command.upgrade(_alembic(service, connection), "head")
         _grant(connection, service, passwords.get(service))
+        _let_read(connection, metadata_of(service))
 
 
 def _grant(connection: Synchronous, service: str, password: str | None) -> None:
@@ -408,6 +416,24 @@ def _grant(connection: Synchronous, service: str, password: str | None) -> None:
         connection.execute(text(f"grant {table.info.get('rights', RIGHTS)} on {name} to {role}"))
     connection.execute(text(f"grant usage on all sequences in schema {service} to {role}"))
     connection.execute(text(f"alter role {role} set search_path = {service}"))
+
+
+def _let_read(connection: Synchronous, metadata: MetaData) -> None:
+    """The roles of people and of their reports, which nobody logs in as: granted to whoever may read, with or without
+    contact data. What a table says of its columns is all that is needed; a new table is readable at the next migrate."""
+    schema = metadata.schema
+    for role in (READER, CONTACTS):
+        if not connection.execute(text("select 1 from pg_roles where rolname = :r"), {"r": role}).scalar():
+            connection.execute(text(f"create role {role} nologin"))
+        connection.execute(text(f"grant usage on schema {schema} to {role}"))
+        connection.execute(text(f"revoke all on all tables in schema {schema} from {role}"))
+    for table in metadata.sorted_tables:
+        connection.execute(text(f'grant select on {schema}."{table.name}" to {CONTACTS}'))
+        personal = table.info.get(PERSONAL, ())
+        shown = [] if personal == ALL else [f'"{c.name}"' for c in table.columns if c.name not in personal]
+        if shown:
+            columns = ", ".join(shown)
+            connection.execute(text(f'grant select ({columns}) on {schema}."{table.name}" to {READER}'))
 
 
 def head(service: str) -> str:

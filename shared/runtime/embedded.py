@@ -292,6 +292,7 @@ class Postgres(_Server):
             "listen_addresses": HOST,
             "port": str(self.port),
             "unix_socket_directories": str(sockets),
+            "log_error_verbosity": "terse",  # a row that failed is not quoted; production should have it too
             **self.settings,
         }
         options = (part for name, value in settings.items() for part in ("-c", f"{name}={value}"))

@@ -6,7 +6,7 @@ Secrets have no default; nothing here reads files or connects.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -45,6 +45,10 @@ class Settings(BaseSettings):
 
     catalogues: Path | None = None
     """Folder that export writes catalogues to, besides the object store."""
+
+    stream_days: int = Field(default=400, ge=30)
+    """After how many days the streams forget; `yiqi provision` alone uses it. Ours: no source says how long. What a
+    service has not read by then is lost, so it must be longer than any outage (and than the dedupe window)."""
 
     host: str = "127.0.0.1"
     port: int = 0

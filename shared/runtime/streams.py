@@ -25,6 +25,8 @@ DAY = 24 * 3600.0
 IN, EVT, OUT, FILE, ADVISORY = "SME_IN", "SME_EVT", "SME_OUT", "SME_FILE", "SME_ADVISORY"
 AUDIT = "SME_AUDIT"
 CATALOGUES = "CATALOGUES"
+DAYS = 400
+"""After which a stream forgets (derived: no source says so): a round of a year, and a month to spare."""
 ACK_WAIT = 60
 """Seconds after which the server delivers again what it has not heard of."""
 
@@ -33,7 +35,7 @@ STREAM_OF = {"in": IN, "evt": EVT, "out": OUT, "audit": AUDIT}
 
 def _stream(name: str, subjects: list[str], max_bytes: int, **more: Any) -> StreamConfig:
     """Limits retention: an acknowledged message stays, so that the dedupe window outlives a restart and
-    everything can be replayed. No TTL, rollup or schedules: publishers could forge or wipe with them."""
+    everything can be replayed, for as long as `aged` says. No TTL, rollup or schedules: publishers could forge or wipe with them."""
     return StreamConfig(
         name=name,
         subjects=subjects,
@@ -72,6 +74,10 @@ STREAMS = (
         GIB // 16,
     ),
 )
+
+
+FORGETS = (IN, EVT, OUT, FILE)
+"""The streams with what people have written; that of the consumers' misfortunes tells only numbers."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +155,22 @@ def differs(wanted: Any, found: Any) -> list[str]:
     return lines
 
 
-async def provision(js: JetStreamContext, *, replicas: int = 1, check: bool = False) -> list[str]:
-    """Make what is missing and refuse what differs; returns what was made. `check` makes nothing."""
+def aged(days: int) -> tuple[StreamConfig, ...]:
+    """The streams with what they forget. Everything on them may say who a person is, and the database lets that go
+    (`yiqi ops retain`): the bus must not remember it for ever. What makes effects happen once is the inbox, which
+    outlives the streams, so nothing that is heard twice is done twice, however late. The others name nobody."""
+    return tuple(s.evolve(max_age=days * DAY) if s.name in FORGETS else s for s in STREAMS)
+
+
+async def provision(
+    js: JetStreamContext, *, replicas: int = 1, check: bool = False, days: int = DAYS, age: bool = False
+) -> list[str]:
+    """Make what is missing and refuse what differs; returns what was made. `check` makes nothing. `age` changes after
+    how many days existing streams forget, and nothing else of them: a shorter time deletes at once, so somebody must
+    want it."""
     made: list[str] = []
     wrong: list[str] = []
-    for wanted in STREAMS:
+    for wanted in aged(days):
         stream = wanted.evolve(num_replicas=replicas)
         assert stream.name
         try:
@@ -165,7 +182,12 @@ async def provision(js: JetStreamContext, *, replicas: int = 1, check: bool = Fa
                 await js.add_stream(stream)
                 made.append(f"stream {stream.name}")
             continue
-        wrong += [f"stream {stream.name}: {line}" for line in differs(stream, found)]
+        lines = differs(stream, found)
+        if age and not check and stream.max_age and [line.split(":")[0] for line in lines] == ["max_age"]:
+            await js.update_stream(found.evolve(max_age=stream.max_age))
+            made.append(f"stream {stream.name} forgets after {days} days")
+            continue
+        wrong += [f"stream {stream.name}: {line}" for line in lines]
     for consumer in CONSUMERS:
         try:
             have = (await js.consumer_info(consumer.stream, consumer.durable)).config

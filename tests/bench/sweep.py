@@ -131,7 +131,7 @@ class World:
                 "insert into review.inbox (key, digest, token) values (:key, :key, 'yiqi:intake')",
                 {"key": UUID(int=1)},
             )
-            await store.write(conn, steps, {}, changed)
+            await store.write(conn, steps, {}, changed, self.review.form_of)
         case = second.case.case
         days = "make_interval(days => n * 7919 % 700)"
         own = {

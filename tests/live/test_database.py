@@ -25,10 +25,12 @@ from services.export import store as export
 from services.intake import store as intake
 from services.notify import store as notify
 from services.notify.owed import Owed
+from services.review import holding
 from services.review import store as review
 from services.review.mirror import Broken, Message, Mirror
 from services.review.store import as_line
 from shared.contracts import registry
+from shared.notices.load import load_all
 from shared.runtime import SERVICES
 from shared.runtime.database import (
     Again,
@@ -48,6 +50,7 @@ from shared.runtime.logs import JsonFormatter
 from shared.runtime.streams import AUDIT
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
+F3 = load_all()["gz-collection-2025q1"].notice.by_form["F3"]
 
 
 @asynccontextmanager
@@ -185,7 +188,7 @@ async def test_what_was_decided_before_the_locks_stays_and_is_copied(postgres: P
             mirror.hear(Message(1, said.body.encode(), None))
             assert mirror.compare(A, kept[:-1]) == Broken(A, 5, "这一行已不在，审计流第1条记有")
             # What was held by then can still be settled.
-            assert await review.settle(older, "440104", "h", "released", said.at, None, "") == []
+            assert await holding.settle(older, "440104", "h", "released", said.at, None, "") == []
     finally:
         await engine.dispose()
         postgres.sql("drop database older with (force)")
@@ -326,18 +329,24 @@ async def test_published_rows_end_the_same_in_every_order(postgres: Postgres, da
             "form": "F3",
             "shown": shown,
             "filed": "2025-03-05T01:30:00Z" if shown else None,
-            "values": {"name": str(version)} if shown else None,
+            "values": {"name": str(version), "contact": {"name": str(version)}} if shown else None,
         }
 
     changes = [change(A, 4, True), change(A, 5, False), change(A, 6, True), change(B, 2, True)]
     async with connection(postgres.dsn(database)) as conn:
         for order in orders(changes):
             await conn.execute('delete from export."row"')
+            await conn.execute("delete from export.contact")
             for batch in order:
-                export.follow(conn, batch)
+                export.follow(conn, batch, lambda *_: F3)
                 await conn.commit()
             rows = await export.shown(conn, "n", "F3")
             assert sorted((r.case, r.values["name"]) for r in rows) == [(str(A), "6"), (str(B), "2")], order
+            assert all(r.values["contact"] == {"name": r.values["name"]} for r in rows)
+            apart = await conn.read(
+                'select "values" ? \'contact\' from export."row" where "values" is not null'
+            )
+            assert not any(row[0] for row in apart)
 
 
 async def test_a_closed_row_stays_closed_whatever_comes_late(postgres: Postgres, database: str) -> None:
@@ -348,7 +357,7 @@ async def test_a_closed_row_stays_closed_whatever_comes_late(postgres: Postgres,
         for order in ([published, closed], [closed, published]):
             await conn.execute('delete from export."row"')
             for change in order:
-                export.follow(conn, [change])
+                export.follow(conn, [change], lambda *_: F3)
                 await conn.commit()
             assert await export.shown(conn, "n", "F3") == []
 

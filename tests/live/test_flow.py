@@ -214,7 +214,13 @@ async def test_an_accepted_filing_becomes_a_case_and_two_mails(local: Local) -> 
             1,
             False,
         )
-        assert (case["unit"], case["district"], json.loads(case["filer"])) == (DISTRICT, DISTRICT, who.filer)
+        # The address is kept apart, with the contact data.
+        named = {key: value for key, value in who.filer.items() if key != "email"}
+        assert (case["unit"], case["district"], json.loads(case["filer"])) == (DISTRICT, DISTRICT, named)
+        email_ = await b.db.fetchval(
+            'select email from review.contact where "case" = $1', UUID(answer["case"])
+        )
+        assert email_ == who.email
         (opened,) = await b.events("case.opened", answer["case"])
         assert (opened["stage"], opened["outcome"], opened["counts"]) == (
             "recommendation",

@@ -88,7 +88,9 @@ async def on_notice(here: World, ends: datetime) -> None:
     waiting = replace(opened.case, stage="notice", due=now.date(), wakes=ends)
     async with here.context.engine.begin() as conn:
         step = replace(opened, case=waiting)
-        await store.write(conn, [step], {}, parties.changed({NOTICE: notice}, {}, [step]))
+        await store.write(
+            conn, [step], {}, parties.changed({NOTICE: notice}, {}, [step]), here.review.form_of
+        )
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["unread", "control: nothing said"])

@@ -294,7 +294,7 @@ def test_what_others_report_comes_before_the_city_and_the_history_plays_again(
     late = ask(local, "head-01", registry.FACT_REPORTED, low.model_copy(update={"detail": "又一次调查"}))
     assert [e["code"] for e in late["errors"]] == ["case.ended"]
     assert stage(local, case) == "closed"
-    assert kept(local, tmp_path, "case", "verify", str(case)) == (0, {"cases": 1, "wrong": []})
+    assert kept(local, tmp_path, "case", "verify", str(case)) == (0, {"cases": 1, "wrong": [], "let_go": []})
     local.postgres.sql(f"""update review."case" set title = '别的' where "case" = '{case}'""", "yiqi")
     status, told = kept(local, tmp_path, "case", "verify", str(case))
     assert (status, [w["why"] for w in told["wrong"]]) == (1, ["第1次报送的内容与经过不符"])

@@ -44,6 +44,8 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
         ("check a b c --notice x --as y", ["多出了内容：b c"]),
         ("dead show intake x", ["n 应为整数"]),
         ("decide --file", ["--file 后面要写上内容"]),
+        ("ops retain", ["--closed-before", "--older-than"]),
+        ("ops retain --older-than 9 --closed-before 2026-01-01", ["--closed-before", "--older-than"]),
         ("check /etc/passwd/x --notice gz-clusters --as 440112", ["没有文件"]),
         ("notice template gz-clusters --out /etc/passwd/x", ["/etc/passwd/x：路径中有一段不是文件夹"]),
         ("submit /etc/passwd --notice gz-clusters --as 440112 --material x=y", ["没有材料 x", "plan（", "all（"]),

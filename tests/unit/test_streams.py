@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from pydantic import ValidationError
 
 from shared.contracts import registry
 from shared.contracts.registry import CHUNK, file_subject
 from shared.runtime.delivery import MOST_BYTES
-from shared.runtime.streams import CONSUMERS, FILE, IN, STREAMS, differs
+from shared.runtime.settings import Settings
+from shared.runtime.streams import CONSUMERS, DAYS, FILE, FORGETS, IN, STREAMS, aged, differs
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda s: str(s.name))
@@ -27,6 +29,22 @@ def test_a_stream_forgets_nothing_and_lets_nobody_forget(stream: StreamConfig) -
     assert stream.max_age is None
     assert stream.max_bytes
     assert stream.duplicate_window == 7200
+
+
+@pytest.mark.parametrize("days", [30, DAYS])
+def test_what_says_who_a_person_is_is_forgotten_one_day(days: int) -> None:
+    """SME_IN, EVT, OUT and FILE carry what people wrote. Long after nobody could send it a second time under the protection of the dedupe window."""
+    for stream in aged(days):
+        assert stream.duplicate_window
+        assert stream.max_age == (days * 86400 if stream.name in FORGETS else None)
+        assert days * 86400 > 100 * stream.duplicate_window
+
+
+def test_nobody_can_have_the_bus_forget_what_is_not_read_yet() -> None:
+    assert Settings(stream_days=30).stream_days == 30
+    assert Settings().stream_days == DAYS
+    with pytest.raises(ValidationError):
+        Settings(stream_days=29)
 
 
 def test_only_listed_events_enter_from_outside() -> None:

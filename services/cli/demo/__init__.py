@@ -493,7 +493,9 @@ class Story:
         """What was done, in figures; and everything that is not as it must be."""
         query = self.sight.query
         cases = await query(
-            'select * from review."case" where notice = :notice order by number', notice=NOTICE
+            'select c.*, p."values" as contacts from review."case" c left join review.contact p '
+            'using ("case", revision) where c.notice = :notice order by c.number',
+            notice=NOTICE,
         )
         mails = await query(
             'select cast(id as text) as id, letter, to_code, cast("case" as text) as "case", state, why '
@@ -542,7 +544,7 @@ class Story:
             path = Path(shutil.copy(path, self.out / "catalogues" / path.name))
             printed = look.catalogue_rows(path, form)
             wanted = [
-                look.published_row(form, c["values"])
+                look.published_row(form, {**c["values"], **(c["contacts"] or {})})
                 for c in cases
                 if c["form"] == form.id and c["stage"] == "published"
             ]
