@@ -212,7 +212,7 @@ async def _as_provisioned(js: "JetStreamContext", replicas: int) -> None:
     patience = time.monotonic() + 30
     while True:
         try:
-            await provision(js, replicas=replicas, check=True)
+            await provision(js, replicas=replicas, check=True, days=settings().stream_days)
             return
         except Drift as drift:
             if time.monotonic() > patience:
