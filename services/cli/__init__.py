@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from services.cli import auditing, backup, cases, deciding, filing, notices, ops
+from services.cli import auditing, backup, cases, deciding, filing, nats, notices, ops
 from services.cli.common import UNUSABLE, Fail, fail, settings
 from services.cli.wrongs import typed, worded
 from shared.contracts.problem import faults
@@ -44,6 +44,7 @@ app.command("submit")(filing.submit)
 app.command("decide")(deciding.decide)
 app.command("score")(deciding.score)
 app.command("fact")(deciding.fact)
+app.add_typer(nats.app, name="nats", help="总线：单位的账户和密钥")
 app.add_typer(deciding.held, name="held", help="留存待核的决定：列出、查看、生效、作废")
 
 

@@ -401,7 +401,7 @@ def catalogue_build(
     agency = common.agency(as_)
 
     async def ask() -> dict[str, Any]:
-        async with common.bus() as client:
+        async with common.bus(agency.code) as client:
             wanted = CatalogueRequested(notice=notice, form=form, public=public)
             return await filing.publish(
                 client,
@@ -454,7 +454,7 @@ def catalogue_record(
         )
 
         async def ask(data: CatalogueRecorded = data) -> dict[str, Any]:
-            async with common.bus() as client:
+            async with common.bus(agency.code) as client:
                 return await filing.publish(
                     client, agency.code, registry.CATALOGUE_RECORDED, data, data.model_dump_json()
                 )

@@ -83,26 +83,41 @@ def agency(text_: str) -> Agency:
 
 
 @asynccontextmanager
-async def bus() -> AsyncIterator["Client"]:
-    import nats
+async def bus(publisher: str) -> AsyncIterator["Client"]:
+    """As the agency that is spoken for, if its seed is here; else as the desk, who may speak for those that have no
+    account. The bus decides: what it takes under a publisher's token was said by that publisher."""
+    import nats.js.errors
 
-    # Without a number of attempts it would try for two minutes before it says that there is no server.
-    client = await nats.connect(
-        settings().nats_url,
-        allow_reconnect=False,
-        connect_timeout=3,
-        max_reconnect_attempts=1,
-        reconnect_time_wait=0.2,
-        error_cb=_quiet,
+    from shared.runtime import connection
+    from shared.runtime.accounts import DESK
+
+    refused: list[Exception] = []
+
+    async def hear(error: Exception) -> None:
+        if connection.forbidden(error):
+            refused.append(error)
+
+    client = await connection.connect(
+        settings(), seed_of(publisher) or settings().nats_seed or seed_of(DESK), DESK, error_cb=hear
     )
     try:
         yield client
+    except (nats.errors.TimeoutError, nats.js.errors.NoStreamResponseError):
+        if refused or (settings().nats_seed and client.is_connected):
+            fail(
+                f"总线不接受以 {publisher} 的名义所说的话：请用该单位自己的种子文件（YIQI_NATS_SEED）",
+                UNUSABLE,
+            )
+        raise
     finally:
         await client.close()
 
 
-async def _quiet(error: Exception) -> None:
-    return None
+def seed_of(who: str) -> Path | None:
+    """The seed of an agency or a user, if the folder of seeds has it."""
+    folder = settings().nats_seeds
+    found = folder / f"{who}.nk" if folder else None
+    return found if found and found.is_file() else None
 
 
 @asynccontextmanager

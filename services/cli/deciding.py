@@ -225,7 +225,7 @@ def held_discard(
 
 def _ask(publisher: str, type_: EventType, data: Any, as_json: bool) -> None:
     async def publish() -> dict[str, Any]:
-        async with common.bus() as client:
+        async with common.bus(publisher) as client:
             return await filing.publish(client, publisher, type_, data, uuid.uuid4())
 
     answer = asyncio.run(publish())

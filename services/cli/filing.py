@@ -244,7 +244,7 @@ async def file_package(
     what is filed, so filing the same again is the same event.
     """
     if client is None:
-        async with common.bus() as client:
+        async with common.bus(filer.code) as client:
             return await file_package(
                 notice, filer, contents, recommender, all_or_nothing, client, wait, materials
             )

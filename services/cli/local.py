@@ -19,12 +19,17 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Self
 
-import nats
+from nats.aio.client import Client
 
+from services.cli import nats
 from services.cli.common import LOCAL, console
+from shared.notices.directory import Directory
 from shared.runtime import SERVICES
+from shared.runtime.accounts import DESK, OPERATOR, PROVISIONER, USERS
+from shared.runtime.connection import connect
 from shared.runtime.database import migrate
 from shared.runtime.embedded import MailCatcher, Nats, Postgres, free_port, wait_until
+from shared.runtime.settings import Settings
 from shared.runtime.streams import provision as provision_streams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +48,17 @@ class Local:
     mail: bool = True
     extra: Mapping[str, str] = field(default_factory=dict)
     services: tuple[str, ...] = SERVICES
+    accounts: bool = True
+    """Without them everybody may say and hear everything: only for what measures or breaks the bus itself."""
 
     def __post_init__(self) -> None:
         self.directory = self.directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.nats = Nats(self.directory / "nats", sync_always=self.sync_always)
+        if self.accounts:
+            mounted = self.extra.get("YIQI_AGENCIES")
+            nats.keep(self.keys, Directory.load(Path(mounted) if mounted else None).by_code)
+            self.nats.config = (self.keys / nats.ACCOUNTS).read_text()
         self.postgres = Postgres(self.directory / "postgres")
         self.mails = MailCatcher(self.directory / "mail")
         self.clock = self.directory / "clock"
@@ -65,9 +76,27 @@ class Local:
         return [f"{s}-{n + 1}" if n else s for s in self.services for n in range(self.processes)]
 
     @property
+    def keys(self) -> Path:
+        return self.directory / "keys"
+
+    def seed(self, who: str) -> Path | None:
+        """Of a user of the bus or of an agency; of the desk for an applicant that is not listed."""
+        if not self.accounts:
+            return None
+        own = self.keys / nats.SEEDS / f"{who}.nk"
+        return own if own.exists() else self.keys / nats.SEEDS / f"{DESK}.nk"
+
+    async def connect(self, who: str = OPERATOR) -> Client:
+        """On the bus as somebody."""
+        seed = self.seed(who)
+        user = seed.stem if seed and seed.stem in USERS else who
+        return await connect(Settings(nats_url=self.nats.url), seed, user)
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "YIQI_NATS_URL": self.nats.url,
+            **({"YIQI_NATS_SEEDS": str(self.keys / nats.SEEDS)} if self.accounts else {}),
             "YIQI_DATABASE_URL": self.postgres.dsn("yiqi"),
             "YIQI_CLOCK": str(self.clock),
             **self.extra,
@@ -98,7 +127,7 @@ class Local:
 
     async def _provision(self) -> None:
         await migrate(self.postgres.dsn("yiqi"), passwords=self._passwords)
-        client = await nats.connect(self.nats.url)
+        client = await self.connect(PROVISIONER)
         await provision_streams(client.jetstream(timeout=10))
         await client.close()
 
@@ -109,7 +138,8 @@ class Local:
             self._logs[name] = (self.directory / f"{name}.log").open("ab")
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("YIQI_")},
-            **self.environment,
+            **{k: v for k, v in self.environment.items() if k != "YIQI_NATS_SEEDS"},
+            **({"YIQI_NATS_SEED": str(seed)} if (seed := self.seed(service)) else {}),
             "YIQI_DATABASE_URL": self.postgres.dsn("yiqi", f"yiqi_{service}", self._passwords[service]),
             "YIQI_PORT": str(self.ports[name]),
             "YIQI_SMTP_PORT": str(self.mails.port),
@@ -184,10 +214,10 @@ class Local:
 
 def elsewhere(here: Path, environment: Mapping[str, str]) -> list[str]:
     """How another terminal finds what runs here: by this folder, else by the variables."""
-    variables = ("YIQI_NATS_URL", "YIQI_DATABASE_URL", "YIQI_CLOCK")
+    variables = ("YIQI_NATS_URL", "YIQI_NATS_SEEDS", "YIQI_DATABASE_URL", "YIQI_CLOCK")
     return [
         f"另开终端：在文件夹 {here} 中运行 yiqi 的其他命令即可；在别的文件夹中先设置：",
-        *(f"export {name}={shlex.quote(environment[name])}" for name in variables),
+        *(f"export {name}={shlex.quote(environment[name])}" for name in variables if name in environment),
     ]
 
 

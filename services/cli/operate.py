@@ -3,9 +3,9 @@
 What is made is declared in `shared/runtime/streams.py` and the migrations.
 """
 
-import nats
-
-from services.cli.common import FINDINGS, console, fail
+from services.cli.common import FINDINGS, console, fail, seed_of
+from shared.runtime.accounts import PROVISIONER
+from shared.runtime.connection import connect
 from shared.runtime.database import migrate
 from shared.runtime.settings import Settings
 from shared.runtime.streams import Drift
@@ -17,13 +17,7 @@ async def provision(settings: Settings, *, check: bool, replicas: int, age: bool
     how long existing streams keep what is on them."""
     if not check:
         await migrate(settings.database_url.get_secret_value())
-    client = await nats.connect(
-        settings.nats_url,
-        allow_reconnect=False,
-        connect_timeout=3,
-        max_reconnect_attempts=1,
-        reconnect_time_wait=0.2,
-    )
+    client = await connect(settings, settings.nats_seed or seed_of(PROVISIONER), PROVISIONER)
     try:
         made = await provision_streams(
             client.jetstream(timeout=10),

@@ -39,15 +39,13 @@ from shared.runtime import metrics
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
-from shared.runtime.streams import CONSUMERS, unfinished_since
+from shared.runtime.streams import BEFORE_REVIEW, unfinished_since
 
 log = logging.getLogger("yiqi.review")
 
 GRACE = timedelta(seconds=5)
 """The clock acts so much later than something is due: what the bus stored before midnight by its own clock, which is
 not ours, has been heard by then."""
-BEFORE_US = ("intake-in", "review-in", "review-evt")
-"""The consumers that must have finished with what was said before a moment, for us to have heard all of it."""
 NO_NOTICE = problem(
     "notice", "没有装载这个通知", "本项目的通知没有装载，或者已没有项目所在的阶段", status=409
 )
@@ -181,7 +179,7 @@ class Review:
     async def heard_until(self, context: Context) -> datetime:
         """The moment up to which everything that was said has been heard: the clock must not overtake a report, an
         objection or a filing that lies unread on the bus. What it then does is dated by when it was due."""
-        oldest = await unfinished_since(context.jetstream, (c for c in CONSUMERS if c.durable in BEFORE_US))
+        oldest = await unfinished_since(context.jetstream, BEFORE_REVIEW)
         return context.clock.now() if oldest is None else oldest + context.clock.offset
 
     async def _recount(self, context: Context) -> None:

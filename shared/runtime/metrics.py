@@ -12,6 +12,7 @@ DEAD = Counter("yiqi_events_dead_total", "Messages put into dead rows", ["servic
 HELD = Counter("yiqi_batches_held_total", "Attempts that met an outage and were repeated")
 PUBLISHED = Counter("yiqi_messages_published_total", "Messages acknowledged by a stream")
 UNPUBLISHED = Counter("yiqi_messages_unpublished_total", "Messages left to the sweeper")
+FORBIDDEN = Counter("yiqi_bus_forbidden_total", "Subjects that the bus let us neither say nor hear")
 SWEPT = Counter("yiqi_messages_swept_total", "Messages that the sweeper had to publish")
 BATCH = Histogram(
     "yiqi_batch_messages", "Messages per transaction", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)

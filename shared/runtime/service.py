@@ -22,12 +22,14 @@ import nats.js.errors
 from faststream import AckPolicy
 from faststream.asgi import AsgiFastStream, AsgiResponse, get
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats.security import NatsNKey, NatsSecurity
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import make_asgi_app
 
-from shared.runtime import metrics, shim, streams
+from shared.runtime import connection, metrics, shim, streams
+from shared.runtime.accounts import inbox
 from shared.runtime.clock import Clock
 from shared.runtime.database import Database, connect, head, passes
 from shared.runtime.decode import Raw
@@ -85,8 +87,8 @@ class Service:
         broker = NatsBroker(
             settings.nats_url,
             name=f"yiqi-{self.name}",
-            inbox_prefix=f"_INBOX_{self.name}",
-            nkeys_seed=str(settings.nats_seed) if settings.nats_seed else None,
+            inbox_prefix=inbox(self.name),
+            security=_security(settings),
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             ping_interval=10,
@@ -129,6 +131,13 @@ class Service:
         )
 
 
+def _security(settings: Settings) -> NatsSecurity:
+    tls = connection.tls(settings)
+    if settings.nats_seed is None:
+        return NatsSecurity(ssl_context=tls, tls_handshake_first=tls is not None)
+    return NatsNKey(settings.nats_seed, ssl_context=tls, tls_handshake_first=tls is not None)
+
+
 def _end(_signal: int, _frame: Any) -> None:
     raise SystemExit(0)
 
@@ -141,6 +150,11 @@ async def _closed() -> None:
 
 
 async def _error(error: Exception) -> None:
+    if connection.forbidden(error):
+        # The caller gets no more than a missing answer.
+        metrics.FORBIDDEN.inc()
+        log.error("forbidden by the bus", extra={"detail": str(error)[:200]})
+        return
     log.warning("nats", extra={"error_type": type(error).__name__, "detail": str(error)[:200]})
 
 
@@ -176,6 +190,7 @@ class _State:
             decoder=_raw,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
+            inbox_prefix=f"{inbox(self.service.name)}.".encode(),  # FastStream does not take the broker's
             title=consumer.durable,
         )
 

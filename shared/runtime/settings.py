@@ -18,6 +18,12 @@ class Settings(BaseSettings):
     nats_url: str = "nats://127.0.0.1:4222"
     nats_seed: Path | None = None
     """File with the nkey seed of this service; without it the connection carries no identity."""
+    nats_seeds: Path | None = None
+    """Folder of seeds, `<code>.nk`, for the command line: it speaks with that of the agency it is told to."""
+    nats_ca: Path | None = None
+    nats_cert: Path | None = None
+    nats_key: Path | None = None
+    """With any of them all is said over TLS, from the first byte: the server must have `handshake_first`."""
 
     database_url: SecretStr = SecretStr("postgresql://yiqi@127.0.0.1:5432/yiqi")
     """As the service's own role; `yiqi provision` alone uses an owner's."""

@@ -27,6 +27,8 @@ AUDIT = "SME_AUDIT"
 CATALOGUES = "CATALOGUES"
 DAYS = 400
 """After which a stream forgets (derived: no source says so): a round of a year, and a month to spare."""
+BUCKET = f"OBJ_{CATALOGUES}"
+"""The stream behind the bucket."""
 ACK_WAIT = 60
 """Seconds after which the server delivers again what it has not heard of."""
 
@@ -114,6 +116,9 @@ CONSUMERS = tuple(
     for cls in ("in", "evt")
     if (events := tuple(e for e in EVENTS if e.cls == cls and service in e.hears))
 )
+
+BEFORE_REVIEW = tuple(c for c in CONSUMERS if c.durable in ("intake-in", "review-in", "review-evt"))
+"""Those that must have finished with what was said before a moment, for review to have heard all of it."""
 
 
 async def unfinished_since(js: JetStreamContext, consumers: Iterable[Consumer]) -> datetime | None:

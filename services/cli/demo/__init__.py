@@ -19,7 +19,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 from rich.markup import escape
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -41,6 +40,7 @@ from shared.notices.directory import Agency, Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.values import chinese_date
 from shared.runtime import SERVICES
+from shared.runtime.accounts import OPERATOR
 from shared.runtime.database import async_url
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import IN
@@ -125,12 +125,15 @@ class Story:
     taken: int = 0
     filings: int = 0
     broken: Counter[tuple[str, str]] = field(default_factory=Counter)
+    clients: dict[str, Client] = field(default_factory=dict)
+    """By the seed that they are connected with."""
+    connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def play(self) -> dict[str, Any]:
         """From the day of the notice to the day of publication."""
         engine = create_async_engine(async_url(self.local.postgres.dsn("yiqi")), hide_parameters=True)
-        self.client: Client = await nats.connect(self.local.nats.url)
-        self.sight = Sight(engine, self.client.jetstream(timeout=10))
+        operator = await self.client(OPERATOR)
+        self.sight = Sight(engine, operator.jetstream(timeout=10))
         try:
             await self.open()
             await self.collect()
@@ -140,8 +143,17 @@ class Story:
             await self.publish()
             return await self.report(await Lives(self).play())
         finally:
-            await self.client.close()
+            for client in self.clients.values():
+                await client.close()
             await engine.dispose()
+
+    async def client(self, who: str) -> Client:
+        """Everybody speaks with a seed of their own; for applicants that are not listed, the desk does."""
+        seed = str(self.local.seed(who))
+        async with self.connecting:
+            if seed not in self.clients:
+                self.clients[seed] = await self.local.connect(who)
+        return self.clients[seed]
 
     @staticmethod
     def print(line: str) -> None:
@@ -310,7 +322,7 @@ class Story:
             contents,
             package.recommender,
             package.all_or_nothing,
-            self.client,
+            await self.client(agency.code),
             wait=PATIENCE,
         )
         if answer.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -393,9 +405,10 @@ class Story:
         )
 
     async def send(self, publisher: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        feedback = await self.client.subscribe(f"sme.out.v1.{publisher}.event.*")
+        client = await self.client(publisher)
+        feedback = await client.subscribe(f"sme.out.v1.{publisher}.event.*")
         try:
-            await self.sight.jetstream.publish(
+            await client.jetstream(timeout=10).publish(
                 f"sme.in.v1.{publisher}.submission.filed",
                 json.dumps(document, ensure_ascii=False).encode(),
                 stream=IN,
@@ -453,7 +466,8 @@ class Story:
     # --- asking and listening ---
 
     async def say(self, publisher: str, type_: EventType, data: Any, *cause: object) -> dict[str, Any]:
-        return await filing.publish(self.client, publisher, type_, data, *cause, wait=PATIENCE)
+        client = await self.client(publisher)
+        return await filing.publish(client, publisher, type_, data, *cause, wait=PATIENCE)
 
     def agency(self, who: str) -> Agency:
         return self.directory.resolve(who)

@@ -326,7 +326,7 @@ class Lives:
         files = []
         for material in materials:
             body = papers.scan(f"{who} {material}", "示例")
-            sha256 = await send(self.story.client, who, body)
+            sha256 = await send(await self.story.client(who), who, body)
             files.append(
                 FileRef(role="scan", sha256=sha256, size=len(body), name=f"{material}.pdf", material=material)
             )

@@ -1,0 +1,53 @@
+"""A connection to the bus as somebody: which seed signs, over which TLS, and where answers come in.
+
+Who may do what with it is in `accounts.py`; the services connect through FastStream, with the same TLS.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+
+from shared.runtime.accounts import inbox
+from shared.runtime.settings import Settings
+
+
+def tls(settings: Settings) -> ssl.SSLContext | None:
+    """From the first byte: nats-py would otherwise follow a server, or whoever stands between, that asks for none."""
+    if not (settings.nats_ca or settings.nats_cert):
+        return None
+    context = ssl.create_default_context(cafile=settings.nats_ca)
+    if settings.nats_cert:
+        context.load_cert_chain(settings.nats_cert, settings.nats_key)
+    return context
+
+
+async def connect(
+    settings: Settings,
+    seed: Path | None,
+    user: str,
+    *,
+    error_cb: Callable[[Exception], Awaitable[None]] | None = None,
+) -> Client:
+    """At once or not at all, for commands: an outage is the caller's to tell."""
+    context = tls(settings)
+    # Without a number of attempts it would try for two minutes before it says that there is no server.
+    return await nats.connect(
+        settings.nats_url,
+        nkeys_seed=str(seed) if seed else None,
+        tls=context,
+        tls_handshake_first=context is not None,
+        inbox_prefix=inbox(user).encode(),
+        allow_reconnect=False,
+        connect_timeout=3,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.2,
+        error_cb=error_cb,
+    )
+
+
+def forbidden(error: Exception) -> bool:
+    """Whether the server has refused a subject. Whoever published gets nothing but a missing answer."""
+    return "permissions violation" in str(error).lower()
