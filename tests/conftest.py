@@ -4,12 +4,16 @@ No helper that makes events is here: those stand beside the tests that need them
 """
 
 import asyncio
+import base64
 import inspect
 import itertools
+import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import nkeys
 import pytest
 from hypothesis import settings
 
@@ -94,18 +98,23 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def hpub() -> Callable[[int, bytes, bytes, bytes], None]:
+def hpub() -> Callable[..., None]:
     """Publish any bytes as header block and subject, as no client library would; returns when it is stored
     or refused."""
 
-    def publish(port: int, subject: bytes, header: bytes, body: bytes) -> None:
+    def publish(port: int, subject: bytes, header: bytes, body: bytes, seed: Path | None = None) -> None:
         with (
             socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
             connection.makefile("rb") as answers,
         ):
-            answers.readline()  # INFO
+            asked = json.loads(answers.readline().removeprefix(b"INFO "))
+            told: dict[str, Any] = {"headers": True, "verbose": False}
+            if seed:
+                keys = nkeys.from_seed(bytearray(seed.read_bytes().strip()))
+                sig = base64.b64encode(keys.sign(asked["nonce"].encode())).decode()
+                told |= {"nkey": keys.public_key.decode(), "sig": sig}
             size = b"%d %d" % (len(header), len(header) + len(body))
-            connection.sendall(b'CONNECT {"headers": true, "verbose": false}\r\n')
+            connection.sendall(b"CONNECT " + json.dumps(told).encode() + b"\r\n")
             connection.sendall(b"HPUB " + subject + b" " + size + b"\r\n" + header + body + b"\r\nPING\r\n")
             while not answers.readline().startswith(b"PONG"):
                 pass

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from services.cli import auditing, backup, cases, deciding, filing, nats, notices, ops
-from services.cli.common import UNUSABLE, Fail, fail, settings
+from services.cli.common import UNUSABLE, Fail, fail, seed_of, settings
 from services.cli.wrongs import typed, worded
 from shared.contracts.problem import faults
 from shared.notices.directory import DirectoryError, UnknownAgency
@@ -74,7 +74,8 @@ def run(service: Annotated[str, typer.Argument(help="intake、review、notify �
     """运行一个服务（容器里运行的就是它）。"""
     if service not in SERVICES:
         fail(f"没有服务 {service}；有：{'、'.join(SERVICES)}", UNUSABLE)
-    settings()
+    if settings().nats_seed is None and (seed := seed_of(service)):
+        os.environ["YIQI_NATS_SEED"] = str(seed)
     # A fresh interpreter: the command line's own libraries would be half of a service's memory.
     os.execv(sys.executable, [sys.executable, "-m", "services.run", service])
 

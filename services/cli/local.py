@@ -90,7 +90,8 @@ class Local:
         """On the bus as somebody."""
         seed = self.seed(who)
         user = seed.stem if seed and seed.stem in USERS else who
-        return await connect(Settings(nats_url=self.nats.url), seed, user)
+        told = {k.removeprefix("YIQI_").lower(): v for k, v in self.environment.items() if "_NATS_" in k}
+        return await connect(Settings.model_validate(told), seed, user)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -45,6 +45,8 @@ def _server(error: Exception) -> str:
         error, (module.NoServersError, module.TimeoutError, module.ConnectionClosedError)
     ):
         return f"没有连上服务：{type(error).__name__}。{HINT}"
+    if "authorization violation" in str(error).lower():
+        return "总线不认识这个身份：请核对种子文件（YIQI_NATS_SEED、YIQI_NATS_SEEDS），或 nats-server 是否已加载账户配置。"
     return f"服务没有正常应答：{type(error).__name__}。请运维核对（yiqi provision --check）；{HINT}"
 
 

@@ -90,8 +90,9 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
             below = ("CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.DELETE", "CONSUMER.INFO")
             of_streams = (_api(verb, s) for s in streams for verb in verbs)
             of_consumers = (_api(verb, s, ">") for s in streams for verb in below)
-            # A bucket's objects are read through a consumer of the reader's own.
-            return Allowed((*of_streams, *of_consumers, _api("STREAM.MSG.GET", BUCKET)), mine)
+            # An object of the bucket is read through a consumer of the reader's own.
+            reads = (_api("STREAM.NAMES"), _api("STREAM.MSG.GET", BUCKET), f"$JS.FC.{BUCKET}.>")
+            return Allowed((*of_streams, *of_consumers, *reads), mine)
         case "operator":
             verbs = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.NAMES", "CONSUMER.LIST")
             of_streams = (_api(verb, s) for s in streams for verb in verbs)

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import nats
 from nats.aio.client import Client
 
 from shared.runtime.accounts import inbox
@@ -34,18 +33,24 @@ async def connect(
     """At once or not at all, for commands: an outage is the caller's to tell."""
     context = tls(settings)
     # Without a number of attempts it would try for two minutes before it says that there is no server.
-    return await nats.connect(
-        settings.nats_url,
-        nkeys_seed=str(seed) if seed else None,
-        tls=context,
-        tls_handshake_first=context is not None,
-        inbox_prefix=inbox(user).encode(),
-        allow_reconnect=False,
-        connect_timeout=3,
-        max_reconnect_attempts=1,
-        reconnect_time_wait=0.2,
-        error_cb=error_cb,
-    )
+    client = Client()
+    try:
+        await client.connect(
+            settings.nats_url,
+            nkeys_seed=str(seed) if seed else None,
+            tls=context,
+            tls_handshake_first=context is not None,
+            inbox_prefix=inbox(user).encode(),
+            allow_reconnect=False,
+            connect_timeout=3,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.2,
+            error_cb=error_cb,
+        )
+    except BaseException:
+        await client.close()  # whom the server turns away keeps the socket otherwise
+        raise
+    return client
 
 
 def forbidden(error: Exception) -> bool:

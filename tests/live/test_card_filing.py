@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import nats
 import pytest
 
 from services.cli.filing import file_package
@@ -33,7 +32,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 async def file(local: Local, name: str, document: bytes) -> dict[str, Any]:
     who = Filer(code=unlisted(name).code, kind="K6", name=name)
-    client = await nats.connect(local.nats.url)
+    client = await local.connect(who.code)
     try:
         contents = [("附件10-1.docx", "workbook", document), SCAN]
         return await file_package(NOTICE, who, contents, client=client)

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import nats
+import nats.errors
 import nats.js.errors
 import pytest
 from nats.aio.client import Client
@@ -30,10 +30,11 @@ from services.intake.parse import case_of
 from shared.contracts import registry
 from shared.contracts.registry import EventType
 from shared.notices.directory import Directory, unlisted
+from shared.runtime.accounts import PROVISIONER
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import EVT, IN, OUT
 
-Hpub = Callable[[int, bytes, bytes, bytes], None]
+Hpub = Callable[..., None]
 
 NOTICE = "gz-collection-2025q1"
 CITY, DISTRICT, OTHER_DISTRICT = "440100", "440106", "440103"
@@ -91,8 +92,17 @@ class Institution:
 class Bus:
     """What another system does: publish on its own subject and read the answers on its own subject."""
 
+    local: Local
     client: Client
+    """The operator's: it sees everything and says nothing."""
     db: asyncpg.Connection
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    async def speaker(self, publisher: str) -> Client:
+        """The publisher's own connection."""
+        if publisher not in self.clients:
+            self.clients[publisher] = await self.local.connect(publisher)
+        return self.clients[publisher]
 
     async def publish(
         self, type_: EventType, publisher: str, data: Any, *, id_: str = "", **envelope: Any
@@ -106,14 +116,16 @@ class Bus:
             "data": data,
             **envelope,
         }
-        await self.client.jetstream().publish(
+        client = await self.speaker(publisher)
+        await client.jetstream().publish(
             type_.subject(publisher), json.dumps(document, ensure_ascii=False).encode(), stream=IN
         )
         return str(document["id"])
 
     async def ask(self, type_: EventType, publisher: str, data: Any, **more: Any) -> dict[str, Any]:
         """Publish and wait for the answer to this very event."""
-        answers = await self.client.subscribe(f"sme.out.v1.{publisher}.event.*")
+        client = await self.speaker(publisher)
+        answers = await client.subscribe(f"sme.out.v1.{publisher}.event.*")
         id_ = await self.publish(type_, publisher, data, **more)
         try:
             async with asyncio.timeout(15):
@@ -175,13 +187,15 @@ class Bus:
 
 @asynccontextmanager
 async def bus(local: Local) -> AsyncIterator[Bus]:
-    client = await nats.connect(local.nats.url)
+    client = await local.connect()
     db = await asyncpg.connect(local.postgres.dsn("yiqi"))
+    here = Bus(local, client, db)
     try:
-        yield Bus(client, db)
+        yield here
     finally:
         await db.close()
-        await client.close()
+        for one in (client, *here.clients.values()):
+            await one.close()
 
 
 def errors(answer: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -555,7 +569,7 @@ async def test_from_filing_to_the_catalogue(local: Local) -> None:
         assert "accepted" in wanted
         made = await b.db.fetchrow("select * from export.catalogue where notice = $1 and form = 'F3'", NOTICE)
         assert made is not None
-        store = await b.client.jetstream().object_store("CATALOGUES")
+        store = await (await b.speaker(PROVISIONER)).jetstream().object_store("CATALOGUES")
         data = (await store.get(made["object"])).data or b""
         assert (sha256(data).hexdigest(), len(data)) == (made["sha256"], made["size"])
         (told,) = [
@@ -608,7 +622,7 @@ async def test_a_broken_event_is_dead_and_told_and_its_neighbours_are_done(local
     subject = registry.SUBMISSION_FILED.subject(who.code)
     async with bus(local) as b:
         answers = await b.client.subscribe(registry.EVENT_REJECTED.subject(who.code))
-        js = b.client.jetstream()
+        js = (await b.speaker(who.code)).jetstream()
         await b.publish(registry.SUBMISSION_FILED, who.code, who.filing(lecture("前")), id_="before")
         bad = await js.publish(subject, b"{not JSON", stream=IN)
         await b.publish(registry.SUBMISSION_FILED, who.code, who.filing(lecture("后")), id_="after")
@@ -674,11 +688,21 @@ async def test_hostile_headers_hold_up_nobody(local: Local, hpub: Hpub) -> None:
                 "data": who.filing(lecture(f"讲座{n}乙")),
             }
             await asyncio.to_thread(
-                hpub, local.nats.port, subject.encode(), header, json.dumps(event).encode()
+                hpub,
+                local.nats.port,
+                subject.encode(),
+                header,
+                json.dumps(event).encode(),
+                local.seed(who.code),
             )
         # A subject that is no text: nobody can be told, and nobody is held up.
         await asyncio.to_thread(
-            hpub, local.nats.port, b"sme.in.v1.\xff\xfe.submission.filed", b"NATS/1.0\r\nA: b\r\n\r\n", b"{}"
+            hpub,
+            local.nats.port,
+            b"sme.in.v1.\xff\xfe.submission.filed",
+            b"NATS/1.0\r\nA: b\r\n\r\n",
+            b"{}",
+            local.seed(who.code),
         )
         await b.publish(registry.SUBMISSION_FILED, who.code, who.filing(lecture("最后")), id_="last")
         wanted = {f"{kind}-{n}" for kind in ("good", "hostile") for n in range(len(hostile))} | {"last"}
@@ -694,7 +718,7 @@ async def test_an_unknown_subject_has_no_stream_and_its_publisher_is_told_at_onc
     async with bus(local) as b:
         for subject in ("sme.in.v1.440106.submission.field", "sme.in.v2.440106.submission.filed"):
             with pytest.raises(nats.js.errors.NoStreamResponseError):
-                await b.client.jetstream().publish(subject, b"{}")
+                await (await b.speaker("440106")).jetstream().publish(subject, b"{}")
 
 
 def yiqi(local: Local, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -714,8 +738,10 @@ async def test_an_operator_lists_shows_replays_and_discards_dead_messages(local:
         answers = await b.client.subscribe(registry.EVENT_REJECTED.subject(who.code))
         numbers = []
         for body in (b"{one", b"{two"):
-            ack = await b.client.jetstream().publish(
-                registry.SUBMISSION_FILED.subject(who.code), body, stream=IN
+            ack = (
+                await (await b.speaker(who.code))
+                .jetstream()
+                .publish(registry.SUBMISSION_FILED.subject(who.code), body, stream=IN)
             )
             await answers.next_msg(15)
             numbers.append(await b.db.fetchval("select n from intake.dead where seq = $1", ack.seq))
@@ -784,7 +810,13 @@ def test_a_broken_notice_ends_the_start_with_every_error_and_its_line(
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, **local.environment, "YIQI_NOTICES": str(tmp_path), "YIQI_PORT": "0"},
+        env={
+            **os.environ,
+            **local.environment,
+            "YIQI_NATS_SEED": str(local.seed(service)),
+            "YIQI_NOTICES": str(tmp_path),
+            "YIQI_PORT": "0",
+        },
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode not in (0, -9)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import nats
 import pytest
 
 from services.cli.filing import publish
@@ -65,7 +64,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def ask(local: Local, who: str, type_: registry.EventType, data: Any) -> dict[str, Any]:
     async def asked() -> dict[str, Any]:
-        client = await nats.connect(local.nats.url)
+        client = await local.connect(who)
         try:
             return await publish(client, who, type_, data, data.model_dump_json())
         finally:
@@ -115,7 +114,7 @@ def told(local: Local, case: UUID) -> list[str]:
     """What the bus was told of the case, by version."""
 
     async def read() -> list[dict[str, Any]]:
-        client = await nats.connect(local.nats.url)
+        client = await local.connect()
         js = client.jetstream()
         last = (await js.stream_info("SME_EVT")).state.last_seq
         found = [json.loads((await js.get_msg("SME_EVT", n)).data or b"") for n in range(1, last + 1)]

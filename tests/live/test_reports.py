@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import nats
 import pytest
 from nats.aio.client import Client
 
@@ -71,8 +70,8 @@ def ask(
     **more: Any,
 ) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
-        client = await nats.connect(local.nats.url)
         who = filer(name)
+        client = await local.connect(who.code)
         try:
             sha256 = await send(client, who.code, SCAN)
             files = tuple(
@@ -96,7 +95,7 @@ def events(local: Local, name: str = "submission.accepted") -> list[dict[str, An
     """What was said, in the order of the stream."""
 
     async def read() -> list[dict[str, Any]]:
-        client = await nats.connect(local.nats.url)
+        client = await local.connect()
         js = client.jetstream()
         last = (await js.stream_info(EVT)).state.last_seq
         found = [json.loads((await js.get_msg(EVT, n)).data or b"") for n in range(1, last + 1)]
@@ -131,7 +130,7 @@ def returned(local: Local, answer: dict[str, Any], name: str) -> None:
     )
 
     async def say() -> None:
-        client = await nats.connect(local.nats.url)
+        client = await local.connect("review")
         _, body = registry.CASE_RETURNED.wire(told, answer["case"], 2, at=datetime.now(UTC))
         await client.jetstream().publish(registry.CASE_RETURNED.subject(TIANHE), body, stream=EVT)
         await client.close()
@@ -265,7 +264,7 @@ def test_in_a_package_the_names_of_the_scans_say_what_they_are(local: Local) -> 
     names = ("营业执照.pdf", "学历证书.pdf", "租赁合同.pdf", "2018年财务报表.pdf", "相关服务照片.pdf")
 
     async def run(names: tuple[str, ...]) -> dict[str, Any]:
-        client = await nats.connect(local.nats.url)
+        client = await local.connect(filer("示例机构七").code)
         contents = [("申请表.docx", "workbook", application())]
         contents += [(name, "scan", pdf(say=name)) for name in names]
         try:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 
 from services.cli.filing import publish
@@ -41,7 +40,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def file(local: Local, form: str, values: dict[str, Any], direction: str | None = None) -> dict[str, Any]:
     async def ask() -> dict[str, Any]:
-        client = await nats.connect(local.nats.url)
+        client = await local.connect("440104")
         filer = Filer(code="440104", kind="K2", name="越秀区商务局")
         data = SubmissionFiled(notice=NOTICE, form=form, filer=filer, values=values, direction=direction)
         try:

@@ -23,6 +23,7 @@ from nats.js import JetStreamContext
 from services.cli.local import Local
 from shared.contracts import registry
 from shared.notices.directory import unlisted
+from shared.runtime.accounts import OPERATOR, PROVISIONER
 from shared.runtime.embedded import Nats, wait_until
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, IN, OUT, STREAMS, Drift, provision
@@ -98,15 +99,24 @@ async def jetstream(server: Nats) -> AsyncIterator[JetStreamContext]:
         await client.close()
 
 
+@asynccontextmanager
+async def as_(local: Local, who: str) -> AsyncIterator[JetStreamContext]:
+    client = await local.connect(who)
+    try:
+        yield client.jetstream(timeout=5)
+    finally:
+        await client.close()
+
+
 async def publish(local: Local, ids: list[str]) -> None:
-    async with jetstream(local.nats) as js:
+    async with as_(local, WHO) as js:
         for id_ in ids:
             await js.publish(registry.SUBMISSION_FILED.subject(WHO), filing(id_), stream=IN)
 
 
 async def answers(local: Local) -> Counter[str]:
     """How often each event was answered."""
-    async with jetstream(local.nats) as js:
+    async with as_(local, OPERATOR) as js:
         last = (await js.stream_info(OUT)).state.last_seq
         messages = [json.loads((await js.get_msg(OUT, seq)).data or b"") for seq in range(1, last + 1)]
     return Counter(m["data"]["accepted"] for m in messages if "accepted" in m["data"])
@@ -178,12 +188,12 @@ def test_sigterm_ends_it_quickly_and_loses_nothing(running: Local) -> None:
 
 
 async def _delete(local: Local) -> None:
-    async with jetstream(local.nats) as js:
+    async with as_(local, PROVISIONER) as js:
         await js.delete_consumer(IN, "intake-in")
 
 
 async def _make(local: Local) -> list[str]:
-    async with jetstream(local.nats) as js:
+    async with as_(local, PROVISIONER) as js:
         return await provision(js)
 
 
@@ -221,7 +231,7 @@ def test_a_deleted_consumer_ends_it_and_it_comes_back_only_when_provisioned(runn
 
 async def _change(local: Local, ack_wait: float, durable: str = "intake-in") -> None:
     (wanted,) = (c for c in CONSUMERS if c.durable == durable)
-    async with jetstream(local.nats) as js:
+    async with as_(local, PROVISIONER) as js:
         await js.add_consumer(wanted.stream, wanted.config().evolve(ack_wait=ack_wait))
 
 
@@ -251,7 +261,7 @@ def test_no_log_holds_what_was_filed(running: Local) -> None:
 
 async def _deliveries(local: Local) -> int:
     """How many times the server has sent any message to intake."""
-    async with jetstream(local.nats) as js:
+    async with as_(local, PROVISIONER) as js:
         info = await js.consumer_info(IN, "intake-in")
     return info.delivered.consumer_seq if info.delivered else 0
 

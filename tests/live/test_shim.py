@@ -25,7 +25,7 @@ from shared.runtime import shim
 from shared.runtime.embedded import Nats, eventually
 from shared.runtime.pull import Pull, leave
 
-Hpub = Callable[[int, bytes, bytes, bytes], None]
+Hpub = Callable[..., None]
 
 READER = """
 import asyncio, json, os, sys, time
