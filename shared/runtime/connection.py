@@ -3,6 +3,7 @@
 Who may do what with it is in `accounts.py`; the services connect through FastStream, with the same TLS.
 """
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,27 +31,29 @@ async def connect(
     *,
     error_cb: Callable[[Exception], Awaitable[None]] | None = None,
 ) -> Client:
-    """At once or not at all, for commands: an outage is the caller's to tell."""
+    """At once or not at all, for commands: what goes wrong is the caller's to tell, and nobody else's."""
     context = tls(settings)
+    if context:
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of the way in which nats-py closes
     # Without a number of attempts it would try for two minutes before it says that there is no server.
     client = Client()
-    try:
-        await client.connect(
-            settings.nats_url,
-            nkeys_seed=str(seed) if seed else None,
-            tls=context,
-            tls_handshake_first=context is not None,
-            inbox_prefix=inbox(user).encode(),
-            allow_reconnect=False,
-            connect_timeout=3,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0.2,
-            error_cb=error_cb,
-        )
-    except BaseException:
-        await client.close()  # whom the server turns away keeps the socket otherwise
-        raise
+    await client.connect(
+        settings.nats_url,
+        nkeys_seed=str(seed) if seed else None,
+        tls=context,
+        tls_handshake_first=context is not None,
+        inbox_prefix=inbox(user).encode(),
+        allow_reconnect=False,
+        connect_timeout=3,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds, and nats-py takes parts of one
+        error_cb=error_cb or _quiet,
+    )
     return client
+
+
+async def _quiet(error: Exception) -> None:
+    return None
 
 
 def forbidden(error: Exception) -> bool:
