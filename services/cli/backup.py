@@ -17,15 +17,15 @@ from services.cli import archive, dump
 from services.cli.archive import Broken, Manifest, StreamPart, TablePart
 from services.cli.common import FINDINGS, NO_SERVER, UNUSABLE, bus, console, fail, settings, shown
 from shared.runtime import SERVICES
+from shared.runtime.accounts import PROVISIONER
 from shared.runtime.database import head, migrate
 from shared.runtime.snapshots import Snapshot, SnapshotFailed, give, published, take
-from shared.runtime.streams import ADVISORY, CATALOGUES, CONSUMERS, FILE, STREAMS, Drift, provision
+from shared.runtime.streams import ADVISORY, BUCKET, CONSUMERS, FILE, STREAMS, Drift, provision
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.js import JetStreamContext
 
-BUCKET = f"OBJ_{CATALOGUES}"
 OURS = (*(str(s.name) for s in STREAMS), BUCKET)
 
 AFTERWARDS = (FILE, ADVISORY)
@@ -89,7 +89,7 @@ async def _backup(target: Path, pg_bin: Path | None) -> None:
     finally:
         await conn.close()
     program = dump.program("pg_dump", pg_bin, server)
-    async with bus() as client:
+    async with bus(PROVISIONER) as client:
         nats = _server(client)
         with archive.whole(target) as folder:
             async with dump.moment(url) as moment:
@@ -152,7 +152,7 @@ async def _restore(folder: Path, manifest: Manifest, replicas: int, pg_bin: Path
     url = settings().database_url.get_secret_value()
     conn = await dump.connect(url)
     try:
-        async with bus() as client:
+        async with bus(PROVISIONER) as client:
             js = client.jetstream(timeout=10)
             _fits(manifest, await dump.version(conn), _server(client))
             await _is_empty(conn, js)

@@ -83,13 +83,13 @@ def agency(text_: str) -> Agency:
 
 
 @asynccontextmanager
-async def bus(publisher: str) -> AsyncIterator["Client"]:
-    """As the agency that is spoken for, if its seed is here; else as the desk, who may speak for those that have no
-    account. The bus decides: what it takes under a publisher's token was said by that publisher."""
+async def bus(who: str) -> AsyncIterator["Client"]:
+    """As a user of our own, or the agency that is spoken for if its seed is here; else as the desk, who may speak for
+    those that have no account. The bus decides: what it takes under a publisher's token was said by that publisher."""
     import nats.js.errors
 
     from shared.runtime import connection
-    from shared.runtime.accounts import DESK
+    from shared.runtime.accounts import DESK, USERS
 
     refused: list[Exception] = []
 
@@ -98,14 +98,17 @@ async def bus(publisher: str) -> AsyncIterator["Client"]:
             refused.append(error)
 
     client = await connection.connect(
-        settings(), seed_of(publisher) or settings().nats_seed or seed_of(DESK), DESK, error_cb=hear
+        settings(),
+        seed_of(who) or settings().nats_seed or seed_of(DESK),
+        who if who in USERS else DESK,
+        error_cb=hear,
     )
     try:
         yield client
     except (nats.errors.TimeoutError, nats.js.errors.NoStreamResponseError):
         if refused or (settings().nats_seed and client.is_connected):
             fail(
-                f"总线不接受以 {publisher} 的名义所说的话：请用该单位自己的种子文件（YIQI_NATS_SEED）",
+                f"总线不接受以 {who} 的名义所说的话：请用该单位自己的种子文件（YIQI_NATS_SEED）",
                 UNUSABLE,
             )
         raise

@@ -49,7 +49,7 @@ class Local:
     extra: Mapping[str, str] = field(default_factory=dict)
     services: tuple[str, ...] = SERVICES
     accounts: bool = True
-    """Without them everybody may say and hear everything: only for what measures or breaks the bus itself."""
+    """Without them everybody may say and hear everything: only for tests that do what nobody may."""
 
     def __post_init__(self) -> None:
         self.directory = self.directory.resolve()

@@ -17,8 +17,8 @@ HUB, SYSTEM = "HUB", "SYS"
 
 PROVISIONER, OPERATOR, DESK = "provisioner", "operator", "desk"
 USERS = (*SERVICES, PROVISIONER, OPERATOR, DESK)
-"""Who is in HUB. The provisioner makes streams and consumers (whoever may make a consumer may have stored bytes
-delivered under any subject); the operator only reads; the desk speaks for those who have no account of their own."""
+"""Who is in HUB. The provisioner makes streams and consumers, and backups of them (whoever may make a
+consumer may have stored bytes delivered under any subject); the operator only reads; the desk speaks for those who have no account of their own."""
 
 LIMITS = "{max_connections: 32, max_subscriptions: 256, max_payload: 1MB, max_leafnodes: 0}"
 """Of one agency: what a few systems of a bureau need. nats-server limits accounts; users only by JWT."""
@@ -86,13 +86,15 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
         return Allowed((*says, *dict.fromkeys((*hears, *MORE[user]))), mine)
     match user:
         case "provisioner":
-            verbs = ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "CONSUMER.CREATE")
-            below = ("CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.DELETE", "CONSUMER.INFO")
-            of_streams = (_api(verb, s) for s in streams for verb in verbs)
-            of_consumers = (_api(verb, s, ">") for s in streams for verb in below)
+            above = ("CREATE", "UPDATE", "INFO", "SNAPSHOT", "RESTORE")
+            below = ("CREATE", "DURABLE.CREATE", "DELETE", "INFO", "MSG.NEXT")
+            of_streams = (_api(f"STREAM.{verb}", s) for s in streams for verb in above)
+            making = (_api("CONSUMER.CREATE", s) for s in streams)
+            of_consumers = (_api(f"CONSUMER.{verb}", s, ">") for s in streams for verb in below)
             # An object of the bucket is read through a consumer of the reader's own.
-            reads = (_api("STREAM.NAMES"), _api("STREAM.MSG.GET", BUCKET), f"$JS.FC.{BUCKET}.>")
-            return Allowed((*of_streams, *of_consumers, *reads), mine)
+            reads = (_api("STREAM.NAMES"), _api("STREAM.LIST"), _api("STREAM.MSG.GET", BUCKET))
+            whole = (f"$JS.FC.{BUCKET}.>", "$JS.SNAPSHOT.ACK.>", "$JS.SNAPSHOT.RESTORE.>")
+            return Allowed((*of_streams, *making, *of_consumers, *reads, *whole), mine)
         case "operator":
             verbs = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.NAMES", "CONSUMER.LIST")
             of_streams = (_api(verb, s) for s in streams for verb in verbs)

@@ -51,7 +51,7 @@ class Lab(Local):
             "YIQI_BATCH": "50",
             **more.pop("extra", {}),
         }
-        super().__init__(directory, mail=False, extra=extra, **more)
+        super().__init__(directory, mail=False, extra=extra, accounts=False, **more)
         self.mails.port = smtp
         self.changes = changes
         self.clock.write_text(str(offset().total_seconds()))

@@ -70,7 +70,7 @@ def as_operator(place: Local) -> Iterator[None]:
 
 
 def place(directory: Path, services: tuple[str, ...] = SERVICES) -> Local:
-    found = Local(directory, sync_always=False, services=services)
+    found = Local(directory, sync_always=False, services=services, accounts=False)
     found.clock.write_text(str(offset().total_seconds()))
     return found
 

@@ -123,10 +123,15 @@ async def test_of_all_agencies_only_the_parties_decide(
 # --- TLS ---------------------------------------------------------------------------------------------
 
 
-def check(**settings: str) -> tuple[int, str]:
-    """`yiqi provision --check` as a person or a job runs it: the exit status, and what it says."""
+def check(*command: str, **settings: str) -> tuple[int, str]:
+    """`yiqi provision --check`, or another command, as a person or a job runs it: the exit status, and what it says."""
     done = subprocess.run(
-        [sys.executable, "-c", "from services.cli import main; main()", "provision", "--check"],
+        [
+            sys.executable,
+            "-c",
+            "from services.cli import main; main()",
+            *(command or ("provision", "--check")),
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -268,3 +273,26 @@ async def test_a_service_tells_what_the_bus_forbids_and_loses_nothing(local: Loc
         return bool(json.loads(found.data or b"")["data"].get("case") == case)
 
     await eventually(answered, 30, "the answer")
+
+
+# --- backup ------------------------------------------------------------------------------------------
+
+
+def test_the_provisioner_may_copy_everything_and_put_it_back_elsewhere(local: Local, tmp_path: Path) -> None:
+    """With other keys there, and without TLS."""
+    asyncio.run(file(local, "备份里的讲座"))
+    status, said = check("ops", "backup", str(tmp_path / "copy"), **local.environment)
+    assert status == 0, said
+    there = Local(tmp_path / "there", sync_always=False, mail=False)
+    try:
+        there.nats.start()
+        there.postgres.start()
+        there.postgres.create_database("yiqi")
+        status, said = check("ops", "restore", str(tmp_path / "copy"), **there.environment)
+        assert status == 0, said
+        assert (
+            there.postgres.sql("select count(*) from intake.submission where title = '备份里的讲座'", "yiqi")
+            == "1\n"
+        )
+    finally:
+        there.stop()
