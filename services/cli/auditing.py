@@ -15,6 +15,7 @@ from services.cli import common
 from services.cli.common import UNUSABLE, JsonOption, console, fail, out, table
 from shared.notices.calendar import SHANGHAI
 from shared.notices.load import load_all
+from shared.runtime.accounts import OPERATOR
 from shared.runtime.clock import Clock
 from shared.runtime.streams import AUDIT
 
@@ -78,7 +79,7 @@ async def _head(on: date | None) -> "Head":
     from services.review.mirror import Head, messages
 
     head, offset = Head(), Clock(common.settings().clock).offset
-    async with common.bus() as client:
+    async with common.bus(OPERATOR) as client:
         async for message in messages(client.jetstream(timeout=5)):
             if on and message.at and (message.at + offset).astimezone(SHANGHAI).date() > on:
                 break
@@ -98,7 +99,7 @@ async def _compare(known: tuple[int, str]) -> tuple[int, "Head", list[Row]]:
         if not version or (number, version) not in {(w["number"], w["version"]) for w in wrong}:
             wrong.append({"number": number, "version": version, "why": why})
 
-    async with common.bus() as client, _as_of_now() as conn:
+    async with common.bus(OPERATOR) as client, _as_of_now() as conn:
         jetstream = client.jetstream(timeout=5)
         # In this order: what was said before our moment is in the database, what was not yet said is in the outbox.
         upto = await last_of(jetstream)

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from shared.contracts.registry import EVENTS
 from shared.runtime import SERVICES
 from shared.runtime.files import OURS
-from shared.runtime.streams import BEFORE_REVIEW, BUCKET, CATALOGUES, CONSUMERS, FILE, STREAMS, Consumer
+from shared.runtime.streams import (
+    AUDIT,
+    BEFORE_REVIEW,
+    BUCKET,
+    CATALOGUES,
+    CONSUMERS,
+    FILE,
+    STREAMS,
+    Consumer,
+)
 
 HUB, SYSTEM = "HUB", "SYS"
 """The account of the streams and of all that is ours, and the server's own, which nobody may log in to."""
@@ -63,7 +72,8 @@ def _files(publisher: str) -> str:
 
 MORE: Mapping[str, tuple[str, ...]] = {
     "intake": (_files("*"), _of("file", OURS)),  # reads what was filed, sends marked copies
-    "review": (  # asks whether something unread was said before the clock acts
+    "review": (  # counts what its history has in the audit; asks what lies unread before the clock acts
+        *(_api(verb, AUDIT) for verb in ("STREAM.INFO", "STREAM.MSG.GET")),
         *(_api("CONSUMER.INFO", c.stream, c.durable) for c in BEFORE_REVIEW),
         *sorted({_api("STREAM.MSG.GET", c.stream) for c in BEFORE_REVIEW}),
     ),

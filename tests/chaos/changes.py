@@ -248,11 +248,17 @@ def hasten(service: str) -> None:
 
 
 def forgetful(service: str) -> None:
-    """Control: everything but the inbox, and writes that may be repeated."""
+    """Control: what is known already is handled again; the inbox is written, because the history refers to it."""
+    from shared.runtime.database import Connection
     from shared.runtime.delivery import Delivery
 
+    later = Connection.later
+
+    def later_(self: Connection, sql: str, values: Any, at_least: int = 0) -> None:
+        later(self, sql, values, 0 if ".inbox " in sql else at_least)
+
     _replace(Delivery, _fresh=lambda self, tx, items, known: list(items))
-    _replace(Delivery, _remember=lambda self, conn, items: None)
+    _replace(Connection, later=later_)
 
 
 def defaults(service: str) -> None:

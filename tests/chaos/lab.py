@@ -28,6 +28,7 @@ from nats.js import JetStreamContext
 
 from services.cli.local import Local
 from shared.runtime import SERVICES, files
+from shared.runtime.accounts import DESK, OPERATOR, PROVISIONER, USERS, inbox
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import CONSUMERS, IN, OUT
 from tests.bench import machine
@@ -51,14 +52,14 @@ class Lab(Local):
             "YIQI_BATCH": "50",
             **more.pop("extra", {}),
         }
-        super().__init__(directory, mail=False, extra=extra, accounts=False, **more)
+        super().__init__(directory, mail=False, extra=extra, **more)
         self.mails.port = smtp
         self.changes = changes
         self.clock.write_text(str(offset().total_seconds()))
 
     async def _provision(self) -> None:
         await super()._provision()
-        client = await nats.connect(self.nats.url)
+        client = await self.connect(PROVISIONER)
         for consumer in CONSUMERS:
             config = consumer.config()
             config.ack_wait = ACK_WAIT
@@ -108,12 +109,21 @@ class Field:
     client: Client
     waiting: dict[str, asyncio.Event]
     """Set when the event of this id is answered."""
+    speakers: dict[str, Client] = dataclasses.field(default_factory=dict)
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What `judge` found otherwise than it should be."""
 
     @property
     def js(self) -> JetStreamContext:
         return self.client.jetstream(timeout=2)
+
+    async def speaker(self, who: str) -> Client:
+        """On the bus as an agency, as the desk for one that has no account, or as a service."""
+        seed = self.lab.seed(who)
+        assert seed
+        if seed.stem not in self.speakers:
+            self.speakers[seed.stem] = await lasting(self.lab, seed.stem)
+        return self.speakers[seed.stem]
 
     # --- publishing ---
 
@@ -137,19 +147,21 @@ class Field:
     async def _chain(self, chain: Chain) -> None:
         for sent in chain:
             known = self.waiting.setdefault(sent.id, asyncio.Event())
+            speaker = await self.speaker(sent.token)
             for file in sent.files:
-                await self._insist(partial(files.send, self.client, sent.token, file))
+                await self._insist(partial(files.send, speaker, sent.token, file))
             for copy in range(sent.copies):
-                await self._publish(sent, copy)
+                await self._publish(speaker, sent, copy)
             # An officer decides on what he has seen.
             if sent is not chain[-1] and sent.fate != "dead":
                 await known.wait()
 
-    async def _publish(self, sent: Sent, copy: int) -> None:
+    async def _publish(self, speaker: Client, sent: Sent, copy: int) -> None:
+        js = speaker.jetstream(timeout=2)
         headers = {"Nats-Msg-Id": f"{sent.token}:{hash(sent.body)}:{copy}"}
 
         async def publish() -> int:
-            ack = await self.js.publish(sent.subject, sent.body, stream=IN, headers=headers, timeout=2)
+            ack = await js.publish(sent.subject, sent.body, stream=IN, headers=headers, timeout=2)
             return int(ack.seq)
 
         sent.seqs.append(await self._insist(publish))
@@ -278,6 +290,9 @@ class Field:
             mails = await db.fetch('select id, letter, "case", state from notify.mail')
             twice = [str(dict(row)) for sql in _DOUBLED for row in await db.fetch(sql)]
             foreign = await db.fetchval(_FOREIGN)
+        twice += [
+            f"{id_} {set(said)}" for id_, said in answers.items() if {"accepted", "refused"} <= set(said)
+        ]
         twice += [f"dead {seq} {n} times" for seq, n in dead.items() if n > 1]
         twice += [
             f"{id_} {what} {ids}"
@@ -373,9 +388,7 @@ async def field(
         lab = Lab(directory, server.port, changes, **more)
         try:
             await asyncio.to_thread(lab.start, 60)
-            client = await nats.connect(
-                lab.nats.url, max_reconnect_attempts=-1, reconnect_time_wait=0.2, error_cb=_quiet
-            )
+            client, listener = await lasting(lab, PROVISIONER), await lasting(lab, OPERATOR)
             here = Field(lab, server, client, {})
 
             async def answered(message: Msg) -> None:
@@ -384,11 +397,24 @@ async def field(
                 if id_ in here.waiting:
                     here.waiting[id_].set()
 
-            await client.subscribe("sme.out.v1.*.event.*", cb=answered)
+            await listener.subscribe("sme.out.v1.*.event.*", cb=answered)
             yield here
-            await client.close()
+            for one in (client, listener, *here.speakers.values()):
+                await one.close()
         finally:
             await asyncio.to_thread(lab.stop)
+
+
+async def lasting(lab: Lab, who: str) -> Client:
+    """A connection that comes back whatever happens, as that of another system should."""
+    return await nats.connect(
+        lab.nats.url,
+        nkeys_seed=str(lab.seed(who)),
+        inbox_prefix=inbox(who if who in USERS else DESK).encode(),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        error_cb=_quiet,
+    )
 
 
 async def _quiet(error: Exception) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.contracts.registry import of_subject
 from shared.runtime.embedded import ServerFailed, eventually
 from shared.runtime.streams import EVT
 from tests.chaos.lab import Field, field
@@ -198,7 +199,10 @@ async def test_order_does_not_matter(tmp_path: Path, full: bool, oracle: Tell) -
         said = [m async for m in here.stream(EVT)]
         random.Random("t19").shuffle(said)
         for message in said:
-            await here.js.publish(message.subject, message.data, stream=EVT)
+            found = of_subject(message.subject)
+            assert found
+            speaker = await here.speaker(found[0].says[0])
+            await speaker.jetstream(timeout=5).publish(message.subject, message.data, stream=EVT)
         took = await here.drained()
         after = await here.rows()
         verdict = oracle(await here.judge(f"T19 {len(said)} events again, shuffled, {took:.0f} s", chains))
