@@ -283,13 +283,14 @@ async def publish(
         )
         if ack.duplicate:
             return {"accepted": event.id, "duplicate": True, "errors": []}
-        async with asyncio.timeout(wait):
-            async for message in feedback.messages:
-                answer: dict[str, Any] = json.loads(message.data)["data"]
-                if event.id in (answer.get("accepted"), (answer.get("rejected") or {}).get("id")):
-                    return answer
-    except TimeoutError:
-        fail(f"已经送达，{wait:.0f}秒内没有回复；服务恢复后会处理，无须重报", NO_SERVER)
+        try:
+            async with asyncio.timeout(wait):
+                async for message in feedback.messages:
+                    answer: dict[str, Any] = json.loads(message.data)["data"]
+                    if event.id in (answer.get("accepted"), (answer.get("rejected") or {}).get("id")):
+                        return answer
+        except TimeoutError:
+            fail(f"已经送达，{wait:.0f}秒内没有回复；服务恢复后会处理，无须重报", NO_SERVER)
     finally:
         await feedback.unsubscribe()
     raise AssertionError("the feedback ended")

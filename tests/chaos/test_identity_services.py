@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -27,6 +28,7 @@ from shared.contracts import registry
 from shared.contracts.case import DecisionMade
 from shared.contracts.submission import Filer, SubmissionFiled
 from shared.notices.directory import Directory, unlisted
+from shared.runtime.accounts import DESK
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import OUT
 from tests.chaos.oracle import Verdict
@@ -178,6 +180,19 @@ async def test_a_command_without_tls_or_with_a_wrong_key_ends_with_a_sentence(
     assert tried[0][1] == ""
     assert all(said.count("\n") == 1 for _, said in tried[1:]), tried
     assert all("总线不认识这个身份" in said for _, said in tried[2:])
+
+
+def test_who_speaks_for_an_agency_without_its_key_is_told_so(local: Local, tmp_path: Path) -> None:
+    """The desk has a key, but speaks for nobody who has an account."""
+    desk = local.seed(DESK)
+    assert desk
+    shutil.copy(desk, tmp_path)
+    environment = {**local.environment, "YIQI_NATS_SEEDS": str(tmp_path)}
+    status, said = check("catalogue", "build", "--notice", NOTICE, "--as", DISTRICT, **environment)
+    assert (status, said) == (
+        2,
+        f"总线不接受以 {DISTRICT} 的名义所说的话：请用该单位自己的种子文件（YIQI_NATS_SEED）\n",
+    )
 
 
 async def between(first: bytes) -> tuple[asyncio.Server, int, asyncio.Future[bytes]]:
