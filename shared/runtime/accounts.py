@@ -76,6 +76,7 @@ MORE: Mapping[str, tuple[str, ...]] = {
         *(_api(verb, AUDIT) for verb in ("STREAM.INFO", "STREAM.MSG.GET")),
         *(_api("CONSUMER.INFO", c.stream, c.durable) for c in BEFORE_REVIEW),
         *sorted({_api("STREAM.MSG.GET", c.stream) for c in BEFORE_REVIEW}),
+        *(_api(verb, AUDIT) for verb in ("STREAM.INFO", "STREAM.MSG.GET")),  # and tells its head once a day
     ),
     "notify": (_files(OURS),),  # attaches marked copies
     "export": (  # an object of its bucket: look, put, forget the former one

@@ -51,7 +51,7 @@ PATIENCE = 100.0
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     sabotage = {"PYTHONPATH": str(SABOTAGE), "SABOTAGE": "impatient"}
-    here = Local(tmp_path_factory.mktemp("bytes"), sync_always=False, extra=sabotage)
+    here = Local(tmp_path_factory.mktemp("bytes"), sync_always=False, extra=sabotage, accounts=False)
     here.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
     try:
         yield here.start(timeout=100)
@@ -419,7 +419,9 @@ async def test_hostile_headers_on_every_subject_hold_up_nobody(local: Local, ora
 
 async def test_control_without_the_shim_one_header_ends_it_all(tmp_path: Path, oracle: Oracle) -> None:
     sabotage = {"PYTHONPATH": str(SABOTAGE), "SABOTAGE": "bare"}
-    here = Local(tmp_path, sync_always=False, mail=False, extra=sabotage, services=("export",))
+    here = Local(
+        tmp_path, sync_always=False, mail=False, extra=sabotage, services=("export",), accounts=False
+    )
     type_ = registry.CATALOGUE_REQUESTED
     await asyncio.to_thread(here.start, 100)
     try:

@@ -84,7 +84,9 @@ def evil(full: bool) -> dict[str, tuple[str, str, Callable[[], bytes]]]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    here = Local(tmp_path_factory.mktemp("files"), sync_always=False, mail=False, services=("intake",))
+    here = Local(
+        tmp_path_factory.mktemp("files"), sync_always=False, mail=False, services=("intake",), accounts=False
+    )
     here.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
     try:
         yield here.start(timeout=100)

@@ -26,7 +26,7 @@ from shared.runtime.connection import connect, forbidden
 from shared.runtime.embedded import Nats, ServerFailed, eventually
 from shared.runtime.files import OURS
 from shared.runtime.settings import Settings
-from shared.runtime.streams import BUCKET, CATALOGUES, CONSUMERS, EVT, FILE, IN, STREAMS, provision
+from shared.runtime.streams import AUDIT, BUCKET, CATALOGUES, CONSUMERS, EVT, FILE, IN, STREAMS, provision
 from tests.chaos.oracle import Verdict
 
 Tell = Callable[[Verdict], Verdict]
@@ -403,6 +403,7 @@ def may(user: str, subject: str) -> bool:
             return asks in {*mine, f"{IN}.intake-in"} or subject in {
                 f"$JS.API.STREAM.MSG.GET.{IN}",
                 f"$JS.API.STREAM.MSG.GET.{EVT}",
+                *(f"$JS.API.STREAM.{verb}.{AUDIT}" for verb in ("INFO", "MSG.GET")),
             }
         case "notify":
             return asks in mine or (file != subject and file.startswith(f"sme.file.v1.{OURS}."))

@@ -108,7 +108,9 @@ def planted(values: Mapping[str, Any], form: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     here = tmp_path_factory.mktemp("personal")
-    local = Local(here / "run", sync_always=False, extra={"YIQI_CATALOGUES": str(here / "catalogues")})
+    local = Local(
+        here / "run", sync_always=False, extra={"YIQI_CATALOGUES": str(here / "catalogues")}, accounts=False
+    )
     local.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
     try:
         one = Round(local.start(timeout=90))
