@@ -72,8 +72,7 @@ def _files(publisher: str) -> str:
 
 MORE: Mapping[str, tuple[str, ...]] = {
     "intake": (_files("*"), _of("file", OURS)),  # reads what was filed, sends marked copies
-    "review": (  # counts what its history has in the audit; asks what lies unread before the clock acts
-        *(_api(verb, AUDIT) for verb in ("STREAM.INFO", "STREAM.MSG.GET")),
+    "review": (  # asks whether something unread was said before the clock acts
         *(_api("CONSUMER.INFO", c.stream, c.durable) for c in BEFORE_REVIEW),
         *sorted({_api("STREAM.MSG.GET", c.stream) for c in BEFORE_REVIEW}),
         *(_api(verb, AUDIT) for verb in ("STREAM.INFO", "STREAM.MSG.GET")),  # and tells its head once a day

@@ -19,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -56,8 +57,9 @@ def delivery_tables(metadata: MetaData, *, proven: bool = False) -> None:
     """Inbox, outbox and dead rows of one service, in its own schema.
 
     inbox: the identity of every event that had its effect, kept for ever (it is what makes effects happen
-    once); `proven`, with its publisher, for other tables to refer to. outbox: what was decided and is not yet on the bus, empty when all is well. dead: what cannot
-    be handled, with the reason, until a person replays or discards it.
+    once); `proven`, with its publisher, for other tables to refer to. outbox: what was decided and is not yet
+    on the bus, empty when all is well. dead: what cannot be handled, with the reason, until a person replays
+    or discards it. suspect: what was being handled alone when a process ended, if it did.
     """
     inbox = Table(
         "inbox",
@@ -99,6 +101,13 @@ def delivery_tables(metadata: MetaData, *, proven: bool = False) -> None:
         Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Index(f"{metadata.schema}_dead_state", "state", "n"),
         info={PERSONAL: ("subject", "headers", "body", "by")},
+    )
+    Table(
+        "suspect",
+        metadata,
+        Column("stream", String, primary_key=True),
+        Column("seq", BigInteger, primary_key=True),
+        Column("tries", Integer, nullable=False),
     )
 
 

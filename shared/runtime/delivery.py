@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import nats.errors
@@ -50,9 +50,8 @@ MOST_AGAIN = 12
 """Attempts, over about half a minute, after which what meets another every time is a fault and not a race."""
 
 
-MOST_DELIVERIES = 12
-"""After so many a message is put among the dead unseen: nothing but the end of the process spends that many, and a
-consumer's own limit would leave it in the stream, where nobody looks."""
+MOST_TRIES = 3
+"""Times that a process may end while it handles one message alone, before that message is put among the dead unseen."""
 
 
 class TooBig(ValueError):
@@ -108,19 +107,16 @@ class Tx:
 
     def wait(self, item: Item, why: Problem) -> None:
         """What the event speaks of is not known: it may be on its way by another stream, so the event comes again
-        later, as if nothing had been; after the last of `WAITS` it is dead, and its publisher is told why."""
+        later, as if nothing had been; after all of `WAITS` it is dead, and its publisher is told why. Crashes spend
+        deliveries too: that many of them are not yet that much time."""
         self.without_effect.add(item.key)
-        if item.raw.deliveries <= len(WAITS):
+        waited = (self.now - item.received).total_seconds()
+        if item.raw.deliveries <= len(WAITS) or waited < sum(WAITS):
             self.waits.append(item)
         else:
             self.dead.append(
                 Dead(item.raw, "waited", "speaks of nothing known", why, item.event.id, item.event.type)
             )
-
-
-def _parked(raw: Raw) -> Dead:
-    why = problem("internal", "系统处理失败", "已转人工处理，无须重新报送", status=500)
-    return Dead(raw, "parked", f"the process ended each of {raw.deliveries - 1} times", why)
 
 
 def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> EventRejected:
@@ -141,6 +137,13 @@ def _runs(items: Sequence[Item]) -> list[list[Item]]:
 
 
 Handler = Callable[[Tx, Sequence[Item]], Awaitable[None]]
+Done = TypeVar("Done")
+
+_SUSPECTED = (
+    "insert into {0} as old values (:stream, :seq, 1) on conflict (stream, seq) do update "
+    "set tries = old.tries + 1 returning tries"
+)
+_CLEARED = "delete from {0} where stream = :stream and seq = :seq returning tries"
 
 
 class Delivery:
@@ -173,7 +176,29 @@ class Delivery:
         which messages, by sequence, must be delivered again, and after how many seconds."""
         done = await self.commit(consumer, raws)
         await self.publish([m for tx in done for m in tx.said])
-        return {i.raw.seq: WAITS[i.raw.deliveries - 1] for tx in done for i in tx.waits}
+        return {i.raw.seq: WAITS[min(i.raw.deliveries, len(WAITS)) - 1] for tx in done for i in tx.waits}
+
+    async def alone(self, consumer: str, raw: Raw) -> dict[int, float]:
+        """`handle` of a message that may be what ends every process. It is noted first, so that the next process knows
+        what this one was at; nobody else is to blame then, and no neighbour is taken along."""
+        tries = await self._hold(lambda: self._note(raw, _SUSPECTED))
+        if tries <= MOST_TRIES:
+            waits = await self.handle(consumer, [raw])
+        else:
+            why = problem("internal", "系统处理失败", "已转人工处理，无须重新报送", status=500)
+            dead = Dead(raw, "parked", f"{tries - 1} processes ended while handling it", why)
+            tx = await self._hold(lambda: self._transact(self.handlers[consumer][1], [], [dead]))
+            await self.publish(tx.said)
+            waits = {}
+        await self._hold(lambda: self._note(raw, _CLEARED))
+        return waits
+
+    async def _note(self, raw: Raw, sql: str) -> int:
+        async with self.engine.connect() as conn:
+            found = await conn.execute(
+                sql.format(f"{self.service}.suspect"), {"stream": raw.stream, "seq": raw.seq}
+            )
+        return int(found.scalar())
 
     async def commit(self, consumer: str, raws: Sequence[Raw]) -> list[Tx]:
         """Give every message its effect, or a dead row, or let it wait; returns what was committed.
@@ -182,9 +207,7 @@ class Delivery:
         """
         heard, handler = self.handlers[consumer]
         offset = self.clock.offset
-        decoded = [
-            decode(raw, heard, offset) if raw.deliveries <= MOST_DELIVERIES else _parked(raw) for raw in raws
-        ]
+        decoded = [decode(raw, heard, offset) for raw in raws]
         items = [d for d in decoded if isinstance(d, Item)]
         dead = [d for d in decoded if isinstance(d, Dead)]
         done: list[Tx] = []
@@ -208,7 +231,7 @@ class Delivery:
             done = [await self._hold(lambda one=item: self._alone(handler, one)) for item in items]  # type: ignore[misc]
             return [*done, await self._hold(lambda: self._transact(handler, [], dead))]
 
-    async def _hold(self, attempt: Callable[[], Awaitable[Tx]]) -> Tx:
+    async def _hold(self, attempt: Callable[[], Awaitable[Done]]) -> Done:
         delay, met = 0.05, 0
         while True:
             try:

@@ -229,8 +229,8 @@ class _State:
         assert self.context
         waits = await self.context.delivery.handle(consumer.durable, raws)
         # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
-        for m, raw in zip(messages, raws, strict=True):
-            await (m.nak(delay=waits[raw.seq]) if raw.seq in waits else m.ack())
+        for message, raw in zip(messages, raws, strict=True):
+            await _acknowledge(message, raw, waits)
 
     async def _apart(self, consumer: Consumer, batch: list[tuple[Msg, Raw]]) -> None:
         """One of these may be what ends the process each time that it is handled: it must not take the others along,
@@ -238,7 +238,7 @@ class _State:
         assert self.context
         random.shuffle(batch)
         for message, raw in batch:
-            await self._together(consumer, [message], [raw])
+            await _acknowledge(message, raw, await self.context.delivery.alone(consumer.durable, raw))
             await self.context.client.flush(timeout=5)
 
     def _in_hand(self) -> Iterator[Msg]:
@@ -402,6 +402,10 @@ class _State:
         if revision != wanted:
             return AsgiResponse(f"schema is {revision}, should be {wanted}\n".encode(), 503)
         return AsgiResponse(b"ok\n", 200)
+
+
+async def _acknowledge(message: Msg, raw: Raw, waits: Mapping[int, float]) -> None:
+    await (message.nak(delay=waits[raw.seq]) if raw.seq in waits else message.ack())
 
 
 async def _give_back(messages: Iterable[Msg]) -> None:

@@ -240,7 +240,7 @@ def hasten(service: str) -> None:
     from shared.runtime import delivery, streams
 
     _replace(streams, ACK_WAIT=3)
-    _replace(delivery, SWEEP_AFTER=delivery.SWEEP_AFTER / 3, WAITS=tuple(wait / 4 for wait in delivery.WAITS))
+    _replace(delivery, SWEEP_AFTER=delivery.SWEEP_AFTER / 3)
     if service == "notify":
         from services.notify import handlers
 

@@ -370,9 +370,8 @@ class Seen:
         if any(seq in self.dead for seq in sent.seqs):
             return "dead"
         if answers.get("accepted"):
-            if sent.kind != "filing":
+            if sent.kind != "filing" or sent.case is None:
                 return "ok"
-            assert sent.case
             return (
                 "ok" if self.cases.get(sent.case) == 1 and self.mails[sent.case, "accepted"] == 1 else "half"
             )
