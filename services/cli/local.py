@@ -50,6 +50,7 @@ class Local:
     services: tuple[str, ...] = SERVICES
     accounts: bool = True
     """Without them everybody may say and hear everything: only for tests that do what nobody may."""
+    replicas: int = 1  # of the streams; more than one when `nats` is a node of a cluster
 
     def __post_init__(self) -> None:
         self.directory = self.directory.resolve()
@@ -129,7 +130,7 @@ class Local:
     async def _provision(self) -> None:
         await migrate(self.postgres.dsn("yiqi"), passwords=self._passwords)
         client = await self.connect(PROVISIONER)
-        await provision_streams(client.jetstream(timeout=10))
+        await provision_streams(client.jetstream(timeout=10), replicas=self.replicas)
         await client.close()
 
     def launch(self, name: str) -> None:

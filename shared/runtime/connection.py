@@ -38,7 +38,7 @@ async def connect(
     # Without a number of attempts it would try for two minutes before it says that there is no server.
     client = Client()
     await client.connect(
-        settings.nats_url,
+        settings.nats_servers,
         nkeys_seed=str(seed) if seed else None,
         tls=context,
         tls_handshake_first=context is not None,

@@ -186,6 +186,7 @@ class Nats(_Server):
     sync_always: bool = True  # False is NATS's own default: losing the machine loses acknowledged messages
     monitoring: bool = False
     config: str = ""  # further lines of nats-server configuration
+    limits: str = ""  # further lines of its jetstream block
     monitoring_port: int = field(default=0, init=False)
 
     @property
@@ -206,6 +207,7 @@ class Nats(_Server):
             "jetstream {",
             f'  store_dir: "{self.directory / "jetstream"}"',
             "  sync_interval: always" if self.sync_always else "",
+            self.limits,
             "}",
             self.config,
         )

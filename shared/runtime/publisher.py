@@ -93,4 +93,5 @@ class Publisher:
         metrics.PUBLISHED.inc(len(done))
         if len(done) < len(messages):
             metrics.UNPUBLISHED.inc(len(messages) - len(done))
+            log.warning("publish not acknowledged", extra={"messages": len(messages) - len(done)})
         return done

@@ -85,13 +85,13 @@ class Service:
         """The ASGI application: importing a service starts nothing, this does not either."""
         shim.install()
         broker = NatsBroker(
-            settings.nats_url,
+            settings.nats_servers,
             name=f"yiqi-{self.name}",
             inbox_prefix=inbox(self.name),
             security=_security(settings),
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
-            ping_interval=10,
+            ping_interval=5,
             closed_cb=_closed,
             error_cb=_error,
             graceful_timeout=15.0,

@@ -16,6 +16,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="YIQI_", env_file=None, frozen=True)
 
     nats_url: str = "nats://127.0.0.1:4222"
+    """One server, or those of a cluster with commas between."""
     nats_seed: Path | None = None
     """File with the nkey seed of this service; without it the connection carries no identity."""
     nats_seeds: Path | None = None
@@ -73,3 +74,7 @@ class Settings(BaseSettings):
     @classmethod
     def _separated(cls, value: Any) -> Any:
         return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+
+    @property
+    def nats_servers(self) -> list[str]:
+        return [url.strip() for url in self.nats_url.split(",")]
