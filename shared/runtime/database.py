@@ -252,8 +252,12 @@ class Database:
                 yield driver
             except (asyncpg.PostgresError, Again):
                 raise
-            except BaseException:
+            except BaseException as error:
                 driver.terminate()
+                if isinstance(error, TimeoutError):
+                    # The way there may be dead without a word: whatever was connected on it would cost as much again.
+                    while self._idle:
+                        self._idle.pop().terminate()
                 raise
             finally:
                 if not driver.is_closed():
@@ -304,7 +308,7 @@ class Database:
             driver.terminate()
 
 
-def connect(url: str, service: str, *, most: int = 8, patience: float = 60) -> Database:
+def connect(url: str, service: str, *, most: int = 8, patience: float = 30) -> Database:
     """Opens nothing yet; at most `most` connections at a time, `patience` seconds for a statement."""
     return Database(url, service, most, patience)
 

@@ -52,37 +52,37 @@ class Line:
         asyncio.run_coroutine_threadsafe(step, self._loop).result(10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connected, HOST, self.port)
+        self._server = await asyncio.start_server(self._accepted, HOST, self.port)
 
     async def _close(self) -> None:
         self._server.close()
-        mine = asyncio.current_task()
-        while others := asyncio.all_tasks() - {mine}:
-            for task in others:
-                task.cancel()
-            await asyncio.wait(others)
-        for _ in range(5):  # what was aborted closes within the next turns
-            await asyncio.sleep(0)
+        connections = list(self._open)
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._connected(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        task.add_done_callback(self._silent.discard)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._open.add(task)
+        ends = [writer]
         try:
             there, back = await asyncio.open_connection(HOST, self.to)
-        except OSError:
-            writer.transport.abort()
-            self._open.discard(task)
-            return
-        try:
+            ends.append(back)
+            task = asyncio.current_task()
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._relay(task, reader, back))
                 both.create_task(self._relay(task, there, writer))
+        except OSError:
+            pass  # nobody listens there: hang up, as the server would
         finally:
-            for end in (writer, back):
+            for end in ends:
                 end.transport.abort()
-            self._open.discard(task)
-            self._silent.discard(task)
+                with suppress(OSError):
+                    await end.wait_closed()
 
     async def _relay(
         self, connection: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -7,9 +7,12 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import nats.errors
+import nats.js.errors
 import pytest
 from nats.aio.client import Client
 
@@ -23,8 +26,9 @@ from tests.chaos.oracle import Verdict
 pytestmark = pytest.mark.timeout(600)
 Tell = Callable[[Verdict], Verdict]
 STREAMS = (IN, EVT, OUT)
-SLOWEST = 10.0
-"""Seconds that a publisher may have to insist while a leader is replaced."""
+SLOWEST = 15.0
+"""Seconds that a publisher may have to insist while a leader is replaced: an election begins after 4 to 9 s of silence,
+and this machine has two cores for everything."""
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +174,10 @@ async def leads(cluster: Cluster, client: Client, consumer: str, i: int) -> None
 
     async def there() -> bool:
         stream, durable = consumer.split(".")
-        info = await client.jetstream(timeout=5).consumer_info(stream, durable)
-        if info.cluster and info.cluster.leader == f"n{i}":
-            return True
+        with suppress(nats.errors.Error, nats.js.errors.Error):
+            info = await client.jetstream(timeout=5).consumer_info(stream, durable)
+            if info.cluster and info.cluster.leader == f"n{i}":
+                return True
         await cluster.step_down(client, consumer, to=i)
         return False
 
@@ -181,8 +186,10 @@ async def leads(cluster: Cluster, client: Client, consumer: str, i: int) -> None
 
 async def heard(client: Client, stream: str, durable: str) -> bool:
     """Whether the server has nothing more to deliver to a consumer."""
-    info = await client.jetstream(timeout=5).consumer_info(stream, durable)
-    return not info.num_pending and not info.num_ack_pending
+    with suppress(nats.errors.Error, nats.js.errors.Error):  # amid an election
+        info = await client.jetstream(timeout=5).consumer_info(stream, durable)
+        return not info.num_pending and not info.num_ack_pending
+    return False
 
 
 async def test_control_a_damaged_node_is_believed_until_its_store_is_thrown_away(
