@@ -2,6 +2,7 @@
 and in the end each of the three has the same (T5, T7)."""
 
 import asyncio
+import gc
 import os
 import random
 import shutil
@@ -23,12 +24,23 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.load import Ledger, Town, hasten, patient, town
 from tests.chaos.oracle import Verdict
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # of `abandoned`
+]
 Tell = Callable[[Verdict], Verdict]
 STREAMS = (IN, EVT, OUT)
 SLOWEST = 15.0
 """Seconds that a publisher may have to insist while a leader is replaced: an election begins after 4 to 9 s of silence,
 and this machine has two cores for everything."""
+
+
+@pytest.fixture(autouse=True)
+def abandoned() -> Iterator[None]:
+    """A client of nats-py leaves a connection to the collector for each server that takes it and says nothing: here they
+    are collected, and not in the test of somebody else."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
