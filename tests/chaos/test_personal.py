@@ -42,6 +42,7 @@ from shared.runtime.streams import CONSUMERS, IN, OUT
 from tests.chaos.oracle import Verdict
 from tests.items import APPLICATION, COMPANY, LECTURE
 from tests.planted import SHAPED, named_in_logs
+from tests.scans import pdf
 from tests.workbooks import head, xlsx
 
 NOTICE, CITY, DISTRICT = "gz-collection-2025q1", "440100", "440106"
@@ -231,7 +232,7 @@ async def _good(one: Round, client: Client) -> None:
     ]
     name = f"{NAMES[1]}{PHONES[1]}.xlsx"
     body = xlsx({NAMES[1]: [["附件3"], header, row, bad]})
-    scan = b"%PDF-1.4 " + HOSTILE.encode()
+    scan = pdf(say=f"{NAMES[1]} {PHONES[1]}")
     refs = []
     for role, content, called in (("workbook", body, name), ("scan", scan, f"{NAMES[1]}.pdf")):
         sha256 = await files.send(client, k6, content)
