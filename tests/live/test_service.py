@@ -24,9 +24,10 @@ from services.cli.local import Local
 from shared.contracts import registry
 from shared.notices.directory import unlisted
 from shared.runtime.accounts import OPERATOR, PROVISIONER
+from shared.runtime.database import head
 from shared.runtime.embedded import Nats, wait_until
 from shared.runtime.settings import Settings
-from shared.runtime.streams import CONSUMERS, IN, OUT, STREAMS, Drift, provision
+from shared.runtime.streams import CONSUMERS, DAYS, IN, OUT, STREAMS, Drift, aged, provision
 
 ROOT = Path(__file__).parents[2]
 NAME = "intake"
@@ -158,7 +159,7 @@ def test_an_older_schema_is_not_ready(running: Local) -> None:
     try:
         wait_until(lambda: running.page(NAME, "readyz") == "", 5, "not ready")
     finally:
-        running.postgres.sql("update intake.alembic_version set version_num = '0002'", "yiqi")
+        running.postgres.sql(f"update intake.alembic_version set version_num = '{head(NAME)}'", "yiqi")
     wait_until(lambda: running.page(NAME, "readyz") == "ok\n", 5, "ready again")
 
 
@@ -327,7 +328,7 @@ async def test_check_makes_nothing_and_names_everything_missing(nats_server: Nat
 async def test_provisioning_refuses_what_differs_and_changes_nothing(nats_server: Nats) -> None:
     async with nothing_there(nats_server) as js:
         await provision(js)
-        (wanted,) = (s for s in STREAMS if s.name == OUT)
+        (wanted,) = (s for s in aged(DAYS) if s.name == OUT)
         await js.update_stream(wanted.evolve(max_bytes=1_000_000_000, duplicate_window=60))
         with pytest.raises(Drift) as drift:
             await provision(js)
