@@ -148,18 +148,17 @@ class Local:
             "YIQI_MAIL_DOMAIN": "yiqi.test",
             "YIQI_MAIL_FROM": "yiqi@yiqi.test",
         }
+        self.running[name] = self.spawn(name, environment)
+
+    def spawn(self, name: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         dying = ["setpriv", "--pdeathsig", "KILL"] if sys.platform == "linux" else []
-        self.running[name] = subprocess.Popen(
-            [*dying, sys.executable, "-m", *self.program(name)],
+        return subprocess.Popen(
+            [*dying, sys.executable, "-m", "services.run", name.split("-")[0]],
             env=environment,
             stdout=self._logs[name],
             stderr=subprocess.STDOUT,
             cwd=ROOT,
         )
-
-    def program(self, name: str) -> list[str]:
-        """The module that runs a process, and its arguments."""
-        return ["services.run", name.split("-")[0]]
 
     def ready(self, timeout: float = 30) -> None:
         """Wait until every service says so itself."""

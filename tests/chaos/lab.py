@@ -35,6 +35,7 @@ from tests.bench import machine
 from tests.bench.work import offset
 from tests.chaos.ledger import Chain, Sent
 from tests.chaos.oracle import Verdict
+from tests.chaos.process import Wanted, ask, nursery
 from tests.smtp_stub import Stub
 
 AT_ONCE = 32
@@ -66,8 +67,9 @@ class Lab(Local):
             await client.jetstream().add_consumer(consumer.stream, config)
         await client.close()
 
-    def program(self, name: str) -> list[str]:
-        return ["tests.chaos.process", name, str(self.directory), ",".join(self.changes)]
+    def spawn(self, name: str, environment: Mapping[str, str]) -> Any:
+        log = str(self.directory / f"{name}.log")
+        return ask(Wanted(name, str(self.directory), log, tuple(self.changes), dict(environment)))
 
     def pid(self, name: str) -> int | None:
         with suppress(OSError, ValueError):
@@ -383,6 +385,7 @@ async def field(
     directory: Path, changes: Sequence[str] = ("hasten",), *, stub: Stub | None = None, **more: Any
 ) -> AsyncIterator[Field]:
     """The system, running and ready."""
+    nursery()
     async with stub or Stub() as server:
         lab = Lab(directory, server.port, changes, **more)
         try:

@@ -39,7 +39,7 @@ async def soak(minutes: float, part: float) -> int:
                 while time.monotonic() < end:
                     seen += 1
                     chains += (new := list(round_(int(RATE * 50), f"soak-{seen}", packages=5)))
-                    async with storm(chance.choice(WEATHER)(here), f"soak-{seen}"):
+                    async with storm(here, chance.choice(WEATHER)(here), f"soak-{seen}"):
                         await here.send(new, rate=RATE)
                 took = await here.drained(600)
                 verdict = await here.judge(f"T30 soak, {seen} storms, drained in {took:.0f} s", chains)

@@ -32,7 +32,7 @@ def busy() -> Stub:
 
 async def test_a_process_may_end_anywhere(tmp_path: Path, full: bool, oracle: Tell) -> None:
     """Any process, at any named point, while events come once, several times, and under the id of another."""
-    n, ends = (20_000, 1_000) if full else (300, 15)
+    n, ends = (20_000, 1_000) if full else (200, 10)
     chains: list[Chain] = []
     async with field(tmp_path, ("hasten", "crashing"), stub=busy()) as here:
 
@@ -59,7 +59,7 @@ async def test_a_process_may_end_anywhere(tmp_path: Path, full: bool, oracle: Te
 async def test_control(tmp_path: Path, oracle: Tell, broken: str) -> None:
     """The same without the inbox, and with mails that are sent again: it must show."""
     async with field(tmp_path, ("hasten", "crashing", broken), stub=busy()) as here:
-        chains = list(round_(300, "control", rounds=10 if broken == "forgetful" else 1000))
+        chains = list(round_(200, "control", rounds=10 if broken == "forgetful" else 1000))
         await here.send(chains)
         await here.drained(120)
         verdict = oracle(await here.judge(f"T1 control ({broken})", chains))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.registry import of_subject
-from shared.runtime.embedded import ServerFailed, eventually
+from shared.runtime.embedded import Nats, Postgres, ServerFailed, eventually
 from shared.runtime.streams import EVT
 from tests.chaos.lab import Field, field
 from tests.chaos.ledger import round_
@@ -53,7 +53,9 @@ def moody(seed: str, share: float) -> Stub:
 
 
 @asynccontextmanager
-async def storm(step: Callable[[random.Random], Awaitable[None]], seed: str) -> AsyncIterator[list[int]]:
+async def storm(
+    here: Field, step: Callable[[random.Random], Awaitable[None]], seed: str
+) -> AsyncIterator[list[int]]:
     """`step` again and again while the body runs; counts how often."""
     chance, strikes = random.Random(seed), [0]
 
@@ -69,6 +71,8 @@ async def storm(step: Callable[[random.Random], Awaitable[None]], seed: str) -> 
         raging.cancel()
         with suppress(asyncio.CancelledError):
             await raging
+        for server in (here.lab.nats, here.lab.postgres):
+            await _up(server)  # it may have been down at that moment
 
 
 def killer(here: Field, by: signal.Signals = signal.SIGKILL) -> Callable[[random.Random], Awaitable[None]]:
@@ -81,20 +85,24 @@ def killer(here: Field, by: signal.Signals = signal.SIGKILL) -> Callable[[random
 
 def restarter(here: Field, server: str, down: float = 1.0) -> Callable[[random.Random], Awaitable[None]]:
     """kill -9 of nats-server, or `pg_ctl stop -m immediate` in effect; up again after at most `down` seconds."""
-    victim = {"nats": here.lab.nats, "postgres": here.lab.postgres}[server]
+    victim = here.lab.nats if server == "nats" else here.lab.postgres
 
     async def restart(chance: random.Random) -> None:
         await asyncio.sleep(chance.uniform(1, 3))
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(chance.uniform(0, down))
-        while True:
-            try:
-                await asyncio.to_thread(victim.start)
-                return
-            except ServerFailed:  # PostgreSQL may still be recovering
-                await asyncio.sleep(0.2)
+        await _up(victim)
 
     return restart
+
+
+async def _up(server: Nats | Postgres) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(server.start)
+            return
+        except ServerFailed:  # PostgreSQL may still be recovering
+            await asyncio.sleep(0.2)
 
 
 def rolled(here: Field) -> Callable[[random.Random], Awaitable[None]]:
@@ -193,7 +201,7 @@ async def stormy(
     """How the services have ended, each time."""
     async with field(directory, stub=moody(name, 0.02), processes=2) as here:
         chains = list(round_(n, name.split()[0], packages=2))
-        async with storm(weather(here), name) as strikes:
+        async with storm(here, weather(here), name) as strikes:
             await here.send(chains, rate=rate)
         took = await here.drained(240)
         verdict = oracle(await here.judge(f"{name} ({strikes[0]} times, drained in {took:.0f} s)", chains))
@@ -210,7 +218,7 @@ async def test_control_defaults(tmp_path: Path, oracle: Tell) -> None:
     async with field(tmp_path, ("hasten", "defaults")) as here:
         # One by one: what waits for an answer that is lost would wait for ever.
         chains = [chain[:1] for chain in round_(400, "defaults", rounds=1000)]
-        async with storm(restarter(here, "postgres"), "defaults"):
+        async with storm(here, restarter(here, "postgres"), "defaults"):
             await here.send(chains, rate=60)
         with suppress(TimeoutError):  # what it has not done by then, it has lost
             await here.drained(20)
