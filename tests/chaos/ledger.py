@@ -82,7 +82,7 @@ def round_(n: int, seed: str, *, rounds: int = 40, packages: int = 0) -> Iterato
     made = 0
     for i, filed in enumerate(filings(n, seed)):
         if made >= n:
-            return
+            break
         sent = Sent(_id(filed.body), filed.subject, filed.body, "ok", "filing", filed.case)
         chain = [sent]
         what = chance.random()
