@@ -26,8 +26,8 @@ HUB, SYSTEM = "HUB", "SYS"
 
 PROVISIONER, OPERATOR, DESK = "provisioner", "operator", "desk"
 USERS = (*SERVICES, PROVISIONER, OPERATOR, DESK)
-"""Who is in HUB. The provisioner makes streams and consumers, and backups of them (whoever may make a
-consumer may have stored bytes delivered under any subject); the operator only reads; the desk speaks for those who have no account of their own."""
+"""Who is in HUB. The provisioner makes streams and consumers, and backups of them (whoever may make a consumer may have
+stored bytes delivered under any subject); the operator only reads; the desk speaks for those who have no account."""
 
 LIMITS = "{max_connections: 32, max_subscriptions: 256, max_payload: 1MB, max_leafnodes: 0}"
 """Of one agency: what a few systems of a bureau need. nats-server limits accounts; users only by JWT."""

@@ -198,7 +198,7 @@ class Delivery:
             found = await conn.execute(
                 sql.format(f"{self.service}.suspect"), {"stream": raw.stream, "seq": raw.seq}
             )
-        return int(found.scalar())
+        return int(found.scalar() or 0)  # cleared by a replica that was given it too
 
     async def commit(self, consumer: str, raws: Sequence[Raw]) -> list[Tx]:
         """Give every message its effect, or a dead row, or let it wait; returns what was committed.

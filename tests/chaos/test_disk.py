@@ -19,9 +19,9 @@ from services.cli.local import Local
 from shared.runtime.embedded import Nats, Postgres, ServerFailed, eventually, wait_until
 from shared.runtime.streams import ADVISORY, EVT, IN, STREAMS, provision
 from tests.bench.work import filings
+from tests.chaos.disks import family, free, memory
 from tests.chaos.load import Ledger, Town, patient, town
 from tests.chaos.oracle import Verdict
-from tests.chaos.place import family, free, memory
 
 pytestmark = pytest.mark.timeout(600)
 Tell = Callable[[Verdict], Verdict]

@@ -17,9 +17,9 @@ import pytest
 
 from shared.runtime.embedded import Nats, Postgres
 from shared.runtime.streams import EVT, provision
+from tests.chaos.disks import copy, disk, family, frozen
 from tests.chaos.load import quiet
 from tests.chaos.oracle import Verdict
-from tests.chaos.place import copy, disk, family, frozen
 
 Tell = Callable[[Verdict], Verdict]
 SUBJECT = "sme.evt.v1.case.opened.440106"
