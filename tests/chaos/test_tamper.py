@@ -265,13 +265,13 @@ async def test_a_bug_lets_no_former_district_decide(
 
 @pytest.fixture
 def reach(
-    nats_server: Nats, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+    nats_server: Nats, postgres: Postgres, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """The command line, here and as a process, on this bus and this database."""
     found = {"YIQI_NATS_URL": nats_server.url, "YIQI_DATABASE_URL": postgres.dsn(database)}
     for name, value in found.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(common, "LOCAL", Path("/nowhere"))
+    monkeypatch.chdir(tmp_path)  # where no `yiqi up` has left its address
     common.settings.cache_clear()
     return found
 
