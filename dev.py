@@ -24,6 +24,10 @@ BIN = VENV / "bin"
 RUNTIME_LOCK, DEV_LOCK, UV_LOCK = "requirements.lock", "requirements-dev.lock", "requirements-uv.lock"
 LOCKS = (RUNTIME_LOCK, DEV_LOCK, UV_LOCK)
 
+SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+"""Of pytest-xdist: the slow tests mostly wait for a condition, so one more than there are cores. `-n 0` has them in one
+process, for a debugger."""
+
 
 def setup(args: list[str]) -> int:
     """make .venv exactly as the lock files say (instant when it already is)"""
@@ -41,7 +45,7 @@ def demo(args: list[str]) -> int:
 def test(args: list[str]) -> int:
     """run the tests; arguments go to pytest"""
     _environment()
-    return _become(BIN / "python", "-m", "pytest", *args)
+    return _become(BIN / "python", "-m", "pytest", *SIDE_BY_SIDE, *args)
 
 
 def check(args: list[str]) -> int:
@@ -61,7 +65,7 @@ def chaos(args: list[str]) -> int:
     _environment()
     short = bool(os.environ.get("SHORT"))
     env = {**os.environ, "YIQI_CHAOS": "short" if short else "full"}
-    status = _run(BIN / "python", "-m", "pytest", "tests/chaos", "-v", *args, env=env)
+    status = _run(BIN / "python", "-m", "pytest", *SIDE_BY_SIDE, "tests/chaos", *args, env=env)
     if status or short or args:
         return status
     return _run(BIN / "python", "-m", "tests.chaos.table")

@@ -43,6 +43,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Whatever the tests did to the services: no log of theirs tells a number or an address of a person."""
+    if hasattr(session.config, "workerinput"):
+        return  # one process of several (pytest-xdist): the first of them looks at what all have left
     made: pytest.TempPathFactory | None = getattr(session.config, "_tmp_path_factory", None)
     if made is None or made._basetemp is None:
         return

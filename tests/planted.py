@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHAPED = re.compile(
-    r"(?<![0-9a-fA-F.-])1[3-9]\d{9}(?![0-9a-fA-F])|[\w.+-]+@[A-Za-z0-9-]+\.[A-Za-z]{2,}|(?<!\d)\d{17}[\dXx](?!\d)"
+    r"(?<![0-9a-fA-F.-])(?:1[3-9]\d{9}|\d{17}[\dXx])(?![0-9a-fA-F])|[\w.+-]+@[A-Za-z0-9-]+\.[A-Za-z]{2,}"
 )
 """Any mobile number, e-mail address or identity number; not within a UUID, a fraction or a hash."""
 

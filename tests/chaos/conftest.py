@@ -9,11 +9,7 @@ import pytest
 from tests.chaos.oracle import Verdict
 
 FULL = os.environ.get("YIQI_CHAOS") == "full"
-LINES = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[LINES] = []
+LINE = "oracle"
 
 
 @pytest.fixture(scope="session")
@@ -23,23 +19,33 @@ def full() -> bool:
 
 
 @pytest.fixture
-def oracle(pytestconfig: pytest.Config) -> Callable[[Verdict], Verdict]:
+def oracle(record_property: Callable[[str, object], None]) -> Callable[[Verdict], Verdict]:
     """Tell what a test has seen: a line at the end of the run, also when the test then fails."""
 
     def tell(verdict: Verdict) -> Verdict:
-        pytestconfig.stash[LINES].append(verdict.line)
+        record_property(LINE, verdict.line)
         return verdict
 
     return tell
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if not (lines := config.stash[LINES]):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """From the reports of the tests: they come back also from those that ran in another process (pytest-xdist)."""
+    reports = [
+        r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind) if r.when == "call"
+    ]
+    lines = [
+        line
+        for r in sorted(reports, key=lambda r: r.nodeid)
+        for key, line in r.user_properties
+        if key == LINE
+    ]
+    if not lines:
         return
     terminalreporter.section("oracle")
     for line in lines:
-        terminalreporter.write_line(line)
+        terminalreporter.write_line(str(line))
     if FULL:
         folder = Path(__file__).parents[2] / "var"
         folder.mkdir(exist_ok=True)
-        (folder / "oracle.txt").write_text("\n".join(lines) + "\n")
+        (folder / "oracle.txt").write_text("\n".join(map(str, lines)) + "\n")

@@ -388,10 +388,14 @@ async def field(
     nursery()
     async with stub or Stub() as server:
         lab = Lab(directory, server.port, changes, **more)
+        connections: list[Client] = []
+        speakers: dict[str, Client] = {}
         try:
             await asyncio.to_thread(lab.start, 60)
-            client, listener = await lasting(lab, PROVISIONER), await lasting(lab, OPERATOR)
-            here = Field(lab, server, client, {})
+            for who in (PROVISIONER, OPERATOR):
+                connections.append(await lasting(lab, who))
+            client, listener = connections
+            here = Field(lab, server, client, {}, speakers)
 
             async def answered(message: Msg) -> None:
                 data = json.loads(message.data)["data"]
@@ -401,9 +405,10 @@ async def field(
 
             await listener.subscribe("sme.out.v1.*.event.*", cb=answered)
             yield here
-            for one in (client, listener, *here.speakers.values()):
-                await one.close()
         finally:
+            # Also when the test has failed: one that tries to come back lets nobody cancel it, and the loop never ends.
+            for one in (*connections, *speakers.values()):
+                await one.close()
             await asyncio.to_thread(lab.stop)
 
 

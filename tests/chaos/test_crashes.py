@@ -19,7 +19,7 @@ from tests.smtp_stub import Stub, say
 
 Tell = Callable[[Verdict], Verdict]
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1500)
 
 BUSY = say("451 4.2.0 later")
 
