@@ -392,9 +392,8 @@ async def field(
         speakers: dict[str, Client] = {}
         try:
             await asyncio.to_thread(lab.start, 60)
-            for who in (PROVISIONER, OPERATOR):
-                connections.append(await lasting(lab, who))
-            client, listener = connections
+            connections.append(client := await lasting(lab, PROVISIONER))
+            connections.append(listener := await lasting(lab, OPERATOR))
             here = Field(lab, server, client, {}, speakers)
 
             async def answered(message: Msg) -> None:
