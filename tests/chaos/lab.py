@@ -26,7 +26,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from services.cli.local import Local
 from shared.runtime import SERVICES, files
 from shared.runtime.accounts import DESK, OPERATOR, PROVISIONER, USERS, inbox
 from shared.runtime.embedded import eventually
@@ -35,7 +34,7 @@ from tests.bench import machine
 from tests.bench.work import offset
 from tests.chaos.ledger import Chain, Sent
 from tests.chaos.oracle import Verdict
-from tests.chaos.process import Wanted, ask, nursery
+from tests.chaos.process import Nursed
 from tests.smtp_stub import Stub
 
 AT_ONCE = 32
@@ -43,8 +42,8 @@ AT_ONCE = 32
 ACK_WAIT = 3
 
 
-class Lab(Local):
-    """`Local` whose services are forked from a process that has loaded them, and changed as `changes` says."""
+class Lab(Nursed):
+    """The system with a mail server in a mood, and clocks that wait no longer than they must."""
 
     def __init__(self, directory: Path, smtp: int, changes: Sequence[str] = ("hasten",), **more: Any) -> None:
         extra = {
@@ -53,9 +52,8 @@ class Lab(Local):
             "YIQI_BATCH": "50",
             **more.pop("extra", {}),
         }
-        super().__init__(directory, mail=False, extra=extra, **more)
+        super().__init__(directory, changes, mail=False, extra=extra, **more)
         self.mails.port = smtp
-        self.changes = changes
         self.clock.write_text(str(offset().total_seconds()))
 
     async def _provision(self) -> None:
@@ -66,10 +64,6 @@ class Lab(Local):
             config.ack_wait = ACK_WAIT
             await client.jetstream().add_consumer(consumer.stream, config)
         await client.close()
-
-    def spawn(self, name: str, environment: Mapping[str, str]) -> Any:
-        log = str(self.directory / f"{name}.log")
-        return ask(Wanted(name, str(self.directory), log, tuple(self.changes), dict(environment)))
 
     def pid(self, name: str) -> int | None:
         with suppress(OSError, ValueError):
@@ -87,11 +81,6 @@ class Lab(Local):
         process = self.running.pop(name)
         process.kill()  # the fork ends with it
         process.wait()
-
-    def ends(self, name: str) -> list[int]:
-        """How the service has ended, each time."""
-        file = self.directory / f"{name}.ends"
-        return [int(line) for line in file.read_text().split()] if file.exists() else []
 
     def crashes(self) -> Counter[str]:
         """`service point` and how often it ended there."""
@@ -238,7 +227,7 @@ class Field:
         messages = (await self.js.stream_info(name)).state.messages
         subscription = await self.js.subscribe("sme.>", stream=name, ordered_consumer=True)
         for _ in range(messages):
-            yield await subscription.next_msg(timeout=10)
+            yield await subscription.next_msg(timeout=60)
         await subscription.unsubscribe()
 
     async def waits(self, chains: Sequence[Chain]) -> float:
@@ -385,7 +374,6 @@ async def field(
     directory: Path, changes: Sequence[str] = ("hasten",), *, stub: Stub | None = None, **more: Any
 ) -> AsyncIterator[Field]:
     """The system, running and ready."""
-    nursery()
     async with stub or Stub() as server:
         lab = Lab(directory, server.port, changes, **more)
         connections: list[Client] = []

@@ -28,8 +28,8 @@ from shared.runtime.embedded import Nats, eventually
 from shared.runtime.streams import CONSUMERS, IN
 from tests.bench.work import Filed, offset
 from tests.chaos.oracle import Verdict
+from tests.chaos.process import Nursed
 
-SABOTAGE = Path(__file__).parents[1] / "live" / "sabotage"
 ACK_WAIT = 3
 """Of `hasten`: what was on its way in a connection that broke comes again after 3 s instead of 60."""
 
@@ -112,7 +112,7 @@ class Ledger:
 class Town:
     """The four services, what they need, and their supervisor."""
 
-    local: Local
+    local: Nursed
     dsn: str
     """Of the database itself, whatever lies between it and the services."""
 
@@ -190,6 +190,9 @@ class Town:
         process.terminate()
         process.wait(30)
 
+    def restarts(self) -> int:
+        return sum(len(self.local.ends(name)) for name in self.local.names)
+
     def metric(self, service: str, name: str) -> float:
         """The sum of a metric over its labels."""
         lines = self.local.page(service, "metrics").splitlines()
@@ -225,10 +228,10 @@ def town(
 ) -> Iterator[Town]:
     """The services up, ready and supervised; `server` is in the place of a NATS of their own, one of a cluster if there
     are more `urls`. `prepare` comes before the services start."""
-    extra = {"SABOTAGE": "hasten", "PYTHONPATH": str(SABOTAGE), "YIQI_WATCHDOG": "2"}
+    extra = {"YIQI_WATCHDOG": "2"}
     if urls:
         extra["YIQI_NATS_URL"] = ",".join(urls)
-    local = Local(directory, extra=extra, replicas=replicas, accounts=False)
+    local = Nursed(directory, ("hasten",), extra=extra, replicas=replicas, accounts=False)
     local.nats = server or local.nats
     local.clock.write_text(str(offset().total_seconds()))
     supervisor = threading.Thread(target=local.supervise, name="supervisor")

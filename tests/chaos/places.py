@@ -33,6 +33,7 @@ from shared.runtime import SERVICES
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import CONSUMERS
 from tests.bench.work import offset
+from tests.chaos.process import Nursed
 
 SLOW = 120
 """Seconds for what takes one or two: other tests may run on the machine."""
@@ -70,7 +71,7 @@ def as_operator(place: Local) -> Iterator[None]:
 
 
 def place(directory: Path, services: tuple[str, ...] = SERVICES) -> Local:
-    found = Local(directory, sync_always=False, services=services, accounts=False)
+    found = Nursed(directory, sync_always=False, services=services, accounts=False)
     found.clock.write_text(str(offset().total_seconds()))
     return found
 

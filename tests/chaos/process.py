@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -30,6 +30,7 @@ from typing import Any
 
 import uvloop
 
+from services.cli.local import Local
 from shared.notices.load import load_all
 from shared.runtime import SERVICES
 from shared.runtime.embedded import wait_until
@@ -79,8 +80,29 @@ class Supervised:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal_)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)  # the service ends with it
+
+
+class Nursed(Local):
+    """`Local` whose services are forked from a process that has loaded them, and changed as `changes` says."""
+
+    def __init__(self, directory: Path, changes: Sequence[str] = (), **more: Any) -> None:
+        super().__init__(directory, **more)
+        self.changes = changes
+        nursery()
+
+    def spawn(self, name: str, environment: Mapping[str, str]) -> Any:
+        log = str(self.directory / f"{name}.log")
+        return ask(Wanted(name, str(self.directory), log, tuple(self.changes), dict(environment)))
+
+    def ends(self, name: str) -> list[int]:
+        """How the service has ended, each time."""
+        file = self.directory / f"{name}.ends"
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
 @cache

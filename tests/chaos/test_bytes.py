@@ -476,7 +476,7 @@ async def test_whatever_a_schema_allows_or_does_not_has_one_fate(
     local: Local, oracle: Oracle, full: bool
 ) -> None:
     inbound = [e for e in HEARD if e.cls == "in"]
-    each = (10_000 if full else 300) // len(inbound) + 1
+    each = (3_000 if full else 300) // len(inbound) + 1
     async with world(local) as w:
         pids, before = await at_start(w, local)
         sent = 0

@@ -119,7 +119,7 @@ async def test_kills_pauses_elections_and_a_rolling_restart_lose_nothing(
     took = await here.drained(ledger)
     name = (
         f"T5 cluster, slowest publish {ledger.worst:.1f} s, drained in {took:.1f} s, "
-        f"services restarted {here.local.restarts}"
+        f"services restarted {here.restarts()}"
     )
     verdict = oracle(await here.judge(name, ledger))
     assert verdict.clean

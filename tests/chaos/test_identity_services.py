@@ -32,6 +32,7 @@ from shared.runtime.accounts import DESK
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import OUT
 from tests.chaos.oracle import Verdict
+from tests.chaos.process import Nursed
 
 CODES = tuple(sorted(Directory.load().by_code))
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def local(tmp_path_factory: pytest.TempPathFactory, certificates: dict[str, str]) -> Iterator[Local]:
     mutual = {"YIQI_NATS_CA": certificates["ca"], "YIQI_NATS_CERT": certificates["client"]}
     services = ("intake", "review")
-    here = Local(
+    here = Nursed(
         tmp_path_factory.mktemp("identity"), sync_always=False, mail=False, extra=mutual, services=services
     )
     server = certificates["server"]

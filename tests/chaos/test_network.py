@@ -74,7 +74,7 @@ async def test_a_slow_line_that_loses_packets_costs_time_only(
     assert verdict.clean
     assert verdict.ok == verdict.sent
     assert await here.dead() == 0
-    assert here.local.restarts == 0
+    assert here.restarts() == 0
     await client.close()
 
 
@@ -93,7 +93,7 @@ async def test_a_connection_that_died_silently_is_left(
     assert verdict.clean
     assert verdict.ok == 20
     assert took < AGAIN
-    assert here.local.restarts == 0
+    assert here.restarts() == 0
     await client.close()
 
 

@@ -40,6 +40,7 @@ from shared.runtime.database import ALL, PERSONAL, metadata_of
 from shared.runtime.embedded import eventually, wait_until
 from shared.runtime.streams import CONSUMERS, IN, OUT
 from tests.chaos.oracle import Verdict
+from tests.chaos.process import Nursed
 from tests.items import APPLICATION, COMPANY, LECTURE
 from tests.planted import SHAPED, named_in_logs
 from tests.scans import pdf
@@ -109,7 +110,7 @@ def planted(values: Mapping[str, Any], form: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     here = tmp_path_factory.mktemp("personal")
-    local = Local(
+    local = Nursed(
         here / "run", sync_always=False, extra={"YIQI_CATALOGUES": str(here / "catalogues")}, accounts=False
     )
     local.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))

@@ -88,7 +88,7 @@ def restarter(here: Field, server: str, down: float = 1.0) -> Callable[[random.R
     victim = here.lab.nats if server == "nats" else here.lab.postgres
 
     async def restart(chance: random.Random) -> None:
-        await asyncio.sleep(chance.uniform(1, 3))
+        await asyncio.sleep(chance.uniform(1, 4))
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(chance.uniform(0, down))
         await _up(victim)
@@ -159,12 +159,14 @@ _END = "select pg_terminate_backend(pid) from pg_stat_activity where usename lik
 Weather = Callable[[random.Random], Awaitable[None]]
 
 STORMS: dict[str, tuple[int, Callable[[Field], Weather]]] = {
-    "T2 kill -9 of services": (20_000, killer),
-    "T3 SIGTERM, rolling": (5_000, rolled),
-    "T4 kill -9 of NATS": (5_000, lambda here: restarter(here, "nats")),
-    "T11 kill -9 of PostgreSQL": (5_000, lambda here: restarter(here, "postgres", 2)),
-    "T12 PostgreSQL refuses": (3_000, troubled),
+    "T2 kill -9 of services": (4_000, killer),
+    "T3 SIGTERM, rolling": (1_500, rolled),
+    "T4 kill -9 of NATS": (1_500, lambda here: restarter(here, "nats")),
+    "T11 kill -9 of PostgreSQL": (1_500, lambda here: restarter(here, "postgres", 2)),
+    "T12 PostgreSQL refuses": (1_500, troubled),
 }
+RATE = 60.0
+"""Chains a second: what the storm leaves of the machine must get them done."""
 
 
 def mixed(here: Field) -> Weather:
@@ -185,13 +187,13 @@ async def test_storm(tmp_path: Path, full: bool, oracle: Tell, name: str) -> Non
     if not full:
         pytest.skip("the short form mixes them")
     n, weather = STORMS[name]
-    ends = await stormy(tmp_path, oracle, name, n, 150.0, weather)
+    ends = await stormy(tmp_path, oracle, name, n, RATE, weather)
     if name.startswith("T3"):
         assert set(ends) == {0}
 
 
 async def test_storms_mixed(tmp_path: Path, full: bool, oracle: Tell) -> None:
-    n, rate = (5_000, 150.0) if full else (600, 40.0)
+    n, rate = (1_500, RATE) if full else (600, 40.0)
     await stormy(tmp_path, oracle, "T2, T3, T4, T11, T12 mixed", n, rate, mixed)
 
 
@@ -228,11 +230,11 @@ async def test_control_defaults(tmp_path: Path, oracle: Tell) -> None:
 
 async def test_order_does_not_matter(tmp_path: Path, full: bool, oracle: Tell) -> None:
     """T19: everything that the services said, once more and in any order, also from the very beginning: the same rows."""
-    n = 5_000 if full else 300
+    n = 1_500 if full else 300
     async with field(tmp_path) as here:
         chains = list(round_(n, "t19", rounds=10))
         await here.send(chains)
-        await here.drained()
+        await here.drained(240)
         before = await here.rows()
         said = [m async for m in here.stream(EVT)]
         random.Random("t19").shuffle(said)
@@ -241,7 +243,7 @@ async def test_order_does_not_matter(tmp_path: Path, full: bool, oracle: Tell) -
             assert found
             speaker = await here.speaker(found[0].says[0])
             await speaker.jetstream(timeout=5).publish(message.subject, message.data, stream=EVT)
-        took = await here.drained()
+        took = await here.drained(240)
         after = await here.rows()
         verdict = oracle(await here.judge(f"T19 {len(said)} events again, shuffled, {took:.0f} s", chains))
     assert {t for t in before if before[t] != after[t]} == set()
@@ -251,11 +253,11 @@ async def test_order_does_not_matter(tmp_path: Path, full: bool, oracle: Tell) -
 async def test_a_flood_of_one_does_not_sink_the_others(tmp_path: Path, full: bool, oracle: Tell) -> None:
     """T29: one agency files fifty times as much as all others together. All is done, memory is bounded; how much
     later the others are answered is told, not promised: they share a stream."""
-    n = 10_000 if full else 600
+    n = 2_500 if full else 600
     async with field(tmp_path) as here:
         quiet = list(round_(n // 50, "quiet", rounds=10**6))
         await here.send(quiet, rate=20)
-        await here.drained()
+        await here.drained(240)
         slow = await here.waits(quiet)
         flood = [[s] for c in round_(n, "flood", rounds=10**6) for s in c[:1]]
         others = list(round_(n // 50, "others", rounds=10**6))
