@@ -6,7 +6,7 @@ What may happen is in `decide.py`, `duties.py` and `panel.py`, what is remembere
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +16,9 @@ from services.review.decide import decide, elapse, file_again, open_case, recoun
 from services.review.duties import fact, report
 from services.review.panel import score
 from services.review.parties import no_party
+from services.review.telling import SAYS, changed
 from shared.contracts import registry
 from shared.contracts.case import (
-    CaseChanged,
-    CaseOpened,
-    CasePublished,
     DecisionMade,
     DecisionsMade,
     DecisionsSettled,
@@ -49,14 +47,6 @@ not ours, has been heard by then."""
 NO_NOTICE = problem(
     "notice", "没有装载这个通知", "本项目的通知没有装载，或者已没有项目所在的阶段", status=409
 )
-
-SAYS = {
-    "opened": registry.CASE_OPENED,
-    "advanced": registry.CASE_ADVANCED,
-    "returned": registry.CASE_RETURNED,
-    "closed": registry.CASE_CLOSED,
-    "published": registry.CASE_PUBLISHED,
-}
 
 
 class Batch:
@@ -383,16 +373,15 @@ class Review:
         if not batch.steps:
             return
         notices = {id_: compiled.notice for id_, compiled in self.notices.items()}
-        changed = parties.changed(notices, batch.known, batch.steps)
-        mirror.say(tx, await store.write(tx.conn, batch.steps, batch.known, changed, self.form_of))
+        parted = parties.changed(notices, batch.known, batch.steps)
+        mirror.say(tx, await store.write(tx.conn, batch.steps, batch.known, parted, self.form_of))
         # What has moved may stand where its notice knows what is due.
         self.stuck.difference_update(step.case.case for step in batch.steps)
         for step in batch.steps:
-            type_ = SAYS[step.says]
             tx.say(
-                type_,
+                SAYS[step.says],
                 step.case.district,
-                _changed(step),
+                changed(step),
                 step.case.case,
                 step.case.version,
                 subject=step.case.number,
@@ -438,46 +427,6 @@ def _closed(notice: Notice, case: Case) -> Finding:
     return Finding(
         rule="case.ended", code="case.ended", severity="info", clause=stage.clause, detail=detail, pointer="#/data/case"
     )  # fmt: skip
-
-
-def _changed(step: Step) -> CaseChanged:
-    case = step.case
-    payload = SAYS[step.says].payload
-    more: dict[str, Any] = {}
-    if payload is CasePublished:
-        more = {"item_kind": case.item_kind, "values": case.values, "filed": case.filed}
-    elif payload is CaseOpened:
-        more = {"counts": step.counts}
-    changed: CaseChanged = payload.model_construct(
-        case=case.case,
-        number=case.number,
-        version=case.version,
-        notice=case.notice,
-        form=case.form,
-        stage=case.stage,
-        outcome=step.outcome,
-        actor=step.actor,
-        filer=case.filer,
-        recommender=case.recommender,
-        unit=case.unit,
-        district=case.district,
-        title=case.title,
-        late=case.late,
-        reason=step.reason,
-        rules=step.rules,
-        acknowledges=step.acknowledges,
-        fixes=step.fixes,
-        # Of a duty that was missed, its own day: the stage's may be years away.
-        due=date.fromisoformat(step.data["due"]) if step.outcome == "missed" else case.due,
-        provisional=case.provisional,
-        package=case.package,
-        changed=step.changed,
-        duty=step.duty,
-        period=step.period,
-        score=case.score,
-        **more,
-    )  # type: ignore[assignment]
-    return changed
 
 
 review = Review()

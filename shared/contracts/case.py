@@ -120,6 +120,17 @@ class Change(Outbound):
     after: str = ""
 
 
+class Awaited(Outbound):
+    """What a case waits for, and by when: a duty (DL-nn) for one `period` or, without a duty, the end of its stage's
+    term. `began` is the day from which that is counted."""
+
+    duty: str | None = None
+    period: str = ""
+    began: date
+    due: date
+    provisional: bool = False
+
+
 class CaseChanged(Outbound):
     """The state of a case after one step. Readers keep the highest `version` and ignore lower ones."""
 
@@ -149,6 +160,8 @@ class CaseChanged(Outbound):
     """The duty (DL-nn) that was fulfilled, or missed."""
     period: str = ""
     score: Decimal | None = None
+    awaits: tuple[Awaited, ...] = ()
+    """All that it waits for after this step; `due` may be one of these days."""
 
 
 class CaseOpened(CaseChanged):

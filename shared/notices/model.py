@@ -18,6 +18,8 @@ from shared.notices.columns import Clause, Data, Key, Text
 from shared.notices.layout import Footer as Footer
 from shared.notices.layout import Form as Form
 from shared.notices.layout import Note as Note
+from shared.notices.ladders import FILING
+from shared.notices.ladders import Ladder as Ladder
 from shared.notices.stages import (
     CLOCK,
     PARTIES,
@@ -159,21 +161,13 @@ class Target(Data):
     stages: Annotated[tuple[Key, ...], Field(min_length=1)]
 
 
-class Ladder(Data):
-    """Reminders before and after a deadline; moved to the previous working day, never on a rest day."""
-
-    days_before: tuple[int, ...]
-    on_day: bool = False
-    missed_after: int | None = None
-    at: time = time(9, 0)
-    derived: bool = True
-
-
 class Deadline(Data):
     """A date of the notice, for some kinds of units. Printed dates are inclusive (AMB-02), never shifted.
 
     `at` is a printed time of day, itself still in time. A deadline of one `district` goes before that of all. What
-    is filed after it is noted by `rule`, or refused where `late` is hard.
+    is filed after it is noted by `rule`, or refused where `late` is hard. Those in `remind` are reminded of it, but
+    for units that `unless` spares: it names what they have done, that they `filed`, or a tally that counts at least
+    one item of theirs. With `only` none but those who have are.
     """
 
     id: DeadlineId
@@ -189,7 +183,7 @@ class Deadline(Data):
     filing: bool = False
     remind: tuple[Kind, ...] = ()
     unless: Key | None = None
-    """Who is spared: units that `filed`, or for which the named tally counts at least one item."""
+    only: Key | None = None
     ladder: Ladder | None = None
     letter: str | None = None
     derived: bool = False
@@ -199,6 +193,10 @@ class Deadline(Data):
         if self.filing != (self.rule is not None):
             raise ValueError("报送截止日（filing: true）须写明逾期所依据的规则（rule），其他期限不写")
         return self
+
+    @property
+    def recalled(self) -> Ladder | None:
+        return self.ladder or (FILING if self.remind else None)
 
     def missed(self, at: datetime) -> bool:
         """Whether that moment is too late."""
@@ -294,8 +292,9 @@ class Notice(Data):
         """What one part of the notice says of another and is not so: where, and what to write instead."""
         spared = {"filed", *(t.name for t in self.tallies)}
         for i, deadline in enumerate(self.deadlines):
-            if deadline.unless and deadline.unless not in spared:
-                yield ("deadlines", i, "unless"), f"应为以下之一：{listed(spared)}"
+            for key, fact in (("unless", deadline.unless), ("only", deadline.only)):
+                if fact and fact not in spared:
+                    yield ("deadlines", i, key), f"应为以下之一：{listed(spared)}"
         forms, codes = set(self.by_form), set(self.by_direction)
         named: dict[tuple[str, str], list[str]] = {
             ("directions", "code"): [d.code for d in self.directions],
@@ -400,6 +399,10 @@ class Notice(Data):
                             ("deadlines", j, "on"),
                             f"报送截止日晚于推荐单位的截止日 {stage.within.by}（{last}）",
                         )
+            for j, part in enumerate((stage.within and stage.within.remind) or ()):
+                if part not in actors:
+                    where = ("procedure", "stages", i, "within", "remind", j)
+                    yield where, f"没有办理者 {part}；现有 {listed(actors)}"
             for key, outcome in stage.outcomes.items():
                 where = ("procedure", "stages", i, "outcomes", key)
                 if outcome.actor and outcome.actor not in {*actors, CLOCK}:
@@ -426,6 +429,9 @@ class Notice(Data):
                 yield ("duties", i, "ground"), f"没有事由 {duty.ground}；现有 {listed(grounds)}"
             if duty.rule and duty.rule not in self.by_rule:
                 yield ("duties", i, "rule"), f"没有规则 {duty.rule}"
+            for j, part in enumerate(duty.remind):
+                if part not in actors:
+                    yield ("duties", i, "remind", j), f"没有办理者 {part}；现有 {listed(actors)}"
             for j, stage_id in enumerate(duty.stages):
                 if stage_id not in self.procedure.by_id:
                     known = listed(self.procedure.by_id)

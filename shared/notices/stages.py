@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from shared.contracts.types import Token
 from shared.notices.columns import Clause, Data, Key, Text
+from shared.notices.ladders import DUTY, ENDING, EXPIRY, OVERDUE, TERM, Ladder
 
 RuleId = Annotated[str, StringConstraints(pattern=r"^R-[A-Z]+-\d{3}[a-z]?$")]
 DeadlineId = Annotated[str, StringConstraints(pattern=r"^DL-\d\d$")]
@@ -88,6 +89,9 @@ class Within(Data):
 
     What has to be done within days, months or years may be done on the next working day when the last one is
     a rest day; a `validity` ends on its day (AMB-07c). `then` is the outcome that the end of the term brings.
+
+    Its end is recalled by its `ladder` to those who play the parts in `remind`; without them see `Stage.reminded`.
+    `dates` are the entries of the calendar of duties that it stands for.
     """
 
     working_days: Annotated[int, Field(gt=0)] | None = None
@@ -97,7 +101,24 @@ class Within(Data):
     by: DeadlineId | None = None
     validity: bool = False
     then: Key | None = None
+    ladder: Ladder | None = None
+    remind: tuple[Key, ...] | None = None
+    dates: tuple[DeadlineId, ...] = ()
     derived: bool = True
+
+    @model_validator(mode="after")
+    def _nothing_missed(self) -> Self:
+        if self.then and self.ladder and self.ladder.missed_after:
+            raise ValueError("期限届满后系统自动办理（then），没有逾期可提醒：ladder 不写 missed_after")
+        return self
+
+    @property
+    def recalled(self) -> Ladder:
+        if self.ladder:
+            return self.ladder
+        if self.validity:
+            return EXPIRY
+        return OVERDUE if self.by else ENDING if self.then else TERM
 
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
@@ -177,6 +198,18 @@ class Stage(Data):
         if self.ends and (self.within or self.listed or self.panel):
             raise ValueError("终点没有期限（within）和评审（panel），是否在名单上由 ends 说明")
         return self
+
+    @property
+    def reminded(self) -> tuple[str, ...]:
+        """Who is reminded of the end of its term: who must act by then; of a validity all whom it concerns. The
+        issuer works from its lists, and is reminded where the notice says so."""
+        if self.within is None:
+            return ()
+        if self.within.remind is not None:
+            return self.within.remind
+        if self.within.validity:
+            return ("filer", "district", "city")
+        return () if self.actor == "city" else (self.actor,)
 
     @property
     def shown(self) -> bool:
@@ -275,7 +308,8 @@ class Duty(Data):
     case came into those stages (`entry`) or after a change was reported (`change`). A yearly report `covers` that
     year or the one before; none is owed for a time before the title. A report that is about a change must have rows
     in the table `told_in`. When so many `misses` of the duties with its `ground` are overdue, that is raised, and they
-    count no more. The day itself stands as printed, also when it is a rest day (R-GEN-009).
+    count no more. The day itself stands as printed, also when it is a rest day (R-GEN-009). Those who play the parts
+    in `remind` are reminded of it by the `ladder`.
     """
 
     id: DeadlineId
@@ -292,6 +326,8 @@ class Duty(Data):
     told_in: Key | None = None
     ground: RuleId | None = None
     misses: Annotated[int, Field(ge=1)] = 1
+    ladder: Ladder = DUTY
+    remind: tuple[Key, ...] = ("filer", "district")
     derived: bool = False
 
     @model_validator(mode="after")
@@ -300,6 +336,8 @@ class Duty(Data):
             raise ValueError("yearly、quarterly、after 须有且仅有一个")
         if (self.after is None) != (self.days is None):
             raise ValueError("after 与 days 必须同时出现")
+        if self.ladder.missed_after:
+            raise ValueError("逾期未报由系统另行发信：ladder 不写 missed_after")
         return self
 
 

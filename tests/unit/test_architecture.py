@@ -43,6 +43,7 @@ PURE = (
     "services/review/panel.py",
     "services/review/parties.py",
     "services/review/replay.py",
+    "services/review/telling.py",
     "services/notify/owed.py",
     "services/notify/cases.py",
     "services/notify/quotes.py",
