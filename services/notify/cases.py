@@ -5,7 +5,7 @@ is in `quotes.py`.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.notify.quotes import (
     Params,
@@ -21,13 +21,14 @@ from services.notify.quotes import (
     of_stage,
     party,
 )
+from services.notify.reminders import Occasion
 from shared.contracts.case import CaseChanged, CaseOpened
 from shared.contracts.types import Party
-from shared.notices.calendar import SHANGHAI
+from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Directory
 from shared.notices.model import Form, Notice
 from shared.notices.procedure import actor_name, who_acts
-from shared.notices.stages import CLOCK, Outcome, Stage
+from shared.notices.stages import CLOCK, Duty, Outcome, Stage
 
 REPORTS = {"report": "in_time", "report_late": "late", "report_unowed": "unowed"}
 TOLD = {*REPORTS, "missed", "raise", "fact", "score", "recount", "amend"}
@@ -145,18 +146,12 @@ def _missed(notice: Notice, change: CaseChanged, directory: Directory, stage: St
     if duty is None or change.due is None:
         # Of a duty that the notice no longer names there is nothing to quote.
         return []
-    form = notice.by_form.get(duty.form)
-    report = form.report if form else None
     ground = notice.by_ground.get(duty.ground or "")
     basis = [of_duty(duty), *clauses(notice, [ground.id] if ground else [])]
     params = {
         **case_params(notice, change, directory, basis, None),
+        **_how(notice, duty, change.period),
         "due": due_on(change.due, derived=duty.derived, provisional=False),
-        "duty": duty.name,
-        "period": change.period,
-        "form": form_name(notice, duty.form),
-        "about": _header(form, report.about) if report else None,
-        "periods": [_header(form, key) for key in report.period] if report else [],
         "ground": ground.name if ground else None,
         "misses": duty.misses,
         "derived": duty.derived,
@@ -165,6 +160,19 @@ def _missed(notice: Notice, change: CaseChanged, directory: Directory, stage: St
         "proposals": [o.name for o in _proposals(stage)],
     }
     return [Told("duty_missed", address_of(change.filer, directory), params)]
+
+
+def _how(notice: Notice, duty: Duty, period: str) -> Params:
+    """What a duty is fulfilled by."""
+    form = notice.by_form.get(duty.form)
+    report = form.report if form else None
+    return {
+        "duty": duty.name,
+        "period": period,
+        "form": form_name(notice, duty.form),
+        "about": _header(form, report.about) if report else None,
+        "periods": [_header(form, key) for key in report.period] if report else [],
+    }
 
 
 def _raised(
@@ -197,6 +205,54 @@ def _raised(
         )
         for code in agencies
     ]
+
+
+def recalled(
+    notice: Notice, change: CaseChanged, one: Occasion, directory: Directory, calendar: Calendar
+) -> list[Told]:
+    """The reminders of what a case waits for, to each of those whom its notice names; `change` is the step that
+    brought it into its stage."""
+    stage, due, within = one.stage, one.awaited.due, one.stage.within
+    played = _played(notice, change)
+    if change.filer.code == notice.issuer and directory.find(change.district) is not None:
+        # What the notice itself brought in, the department of the district keeps.
+        played["filer"] = change.district
+    printed = one.duty.after is None if one.duty else within is not None and within.by is not None
+    ours = one.duty.derived if one.duty else within is None or within.derived
+    ends = due_on(due, derived=ours, provisional=one.awaited.provisional)
+    ends["rest_day"] = printed and not calendar.is_working_day(due)
+    asked = common(notice, directory)["ask"]
+    renewal = next(
+        (o for o in stage.outcomes.values() if o.last_days and who_acts(stage, o) == "filer"), None
+    )
+    found = []
+    for code in dict.fromkeys(code for part in one.remind if (code := played.get(part))):
+        mine, acts = code == played["filer"], code == played.get(stage.actor)
+        correction = stage.returned and one.duty is None
+        basis = occasion(notice, change, stage)[1] if correction else [of_stage(stage)]
+        params = case_params(notice, change, directory, basis, None) | {"due": ends, "changes": []}
+        if not correction:
+            # What was decided before, and why, was told when it was.
+            params |= {"reason": "", "fixes": []}
+        if params["ask"] == party(code, directory).name:
+            params["ask"] = asked
+        if one.duty:
+            letter = "duty_due"
+            params |= {
+                **_how(notice, one.duty, one.awaited.period),
+                "clauses": [of_duty(one.duty)],
+                "mine": mine,
+            }
+        elif acts and not (within and (within.validity or (within.then and not mine))):
+            letter, params["name"] = "deadline", f"{stage.name}（{change.number}）"
+        else:
+            letter = "expiring"
+            params |= {"name": stage.name, "mine": mine, "renewal": None}
+            if renewal and renewal.last_days:
+                first = due - timedelta(days=renewal.last_days)
+                params["renewal"] = {"name": renewal.name, "from": first.isoformat()}
+        found.append(Told(letter, _reached(code, change, directory), params))
+    return found
 
 
 def _keeper(notice: Notice, change: CaseChanged, directory: Directory) -> str:

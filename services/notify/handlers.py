@@ -7,20 +7,20 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from email.headerregistry import Address
-from typing import Any
 from uuid import UUID
 
-from services.notify import owed, reminders, smtp, store
+from services.notify import owed, recall, reminders, smtp, store
 from services.notify.address import BadAddress
 from services.notify.compose import LETTERS, Unwritable, compose
 from services.notify.owed import Owed
 from shared.contracts import registry
-from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened, CaseReturned
+from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened
 from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailUnknown
 from shared.contracts.registry import EventType
 from shared.contracts.submission import PackageJudged
-from shared.notices.calendar import Calendar
+from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.runtime import files, metrics
@@ -50,6 +50,7 @@ class Notify:
     work: asyncio.Event = field(default_factory=asyncio.Event)
     _noted: set[tuple[str, str, str]] = field(default_factory=set)
     _recalled: set[str] = field(default_factory=set)
+    _looked_again: bool = False
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
@@ -65,7 +66,7 @@ class Notify:
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
         letters: list[Owed] = []
         facts: set[tuple[str, str, str]] = set()
-        corrections: dict[UUID, dict[str, Any]] = {}
+        changes: list[tuple[CaseChanged, date]] = []
         for item in items:
             data = item.data
             if isinstance(data, AuditHeaded):
@@ -81,18 +82,7 @@ class Notify:
                 letters += owed.letters_of_case(notice, data, self.directory, item.event.time)
                 if isinstance(data, CaseOpened):
                     facts |= {(notice.id, data.unit, fact) for fact in ("filed", *data.counts)}
-                    continue
-                waits = isinstance(data, CaseReturned)
-                if notice.procedure.by_id[data.stage].returned and not waits:
-                    continue  # something was noted of a case that still waits for its correction
-                last = corrections.get(data.case)
-                if last is None or last["version"] < data.version:
-                    corrections[data.case] = {
-                        "case": data.case,
-                        "version": data.version,
-                        "due": data.due if waits else None,
-                        "change": data.model_dump(mode="json") if waits else None,
-                    }
+                changes.append((data, item.event.time.astimezone(SHANGHAI).date()))
             elif isinstance(data, PackageJudged):
                 letters += owed.letters_of_package(notice, data, self.directory)
             elif item.type is registry.SUBMISSION_REFUSED:
@@ -102,13 +92,15 @@ class Notify:
         store.note(tx.conn, sorted(fresh))
         # Only a saving: what is noted need not be written again.
         tx.after.append(lambda: self._noted.update(fresh))
-        store.correct(tx.conn, [corrections[case] for case in sorted(corrections)])
+        recall.remember(tx.conn, self.notices, changes, self.calendar, tx.now)
         tx.after.append(self.work.set)
 
     async def remind(self, context: Context) -> None:
         """Every second: enter the reminders that have become due. A rung that is in the ledger stays one."""
         now = context.clock.now()
-        rung: reminders.Rung | None
+        if not self._looked_again:
+            await recall.look_again(context.engine, self.notices, self.calendar, now)
+            self._looked_again = True
         entered: set[str] = set()
         letters: list[Owed] = []
         async with context.engine.begin() as conn:
@@ -118,25 +110,24 @@ class Notify:
                     rung = reminders.due_now(reminders.rungs(deadline, self.calendar), None, now)
                     if rung is None or (key := f"{notice.id}/{deadline.id}/{rung.key}") in self._recalled:
                         continue
-                    done = await store.facts(conn, notice.id) if deadline.unless else set()
+                    needed = deadline.unless or deadline.only
+                    done = await store.facts(conn, notice.id) if needed else set()
                     letters += [
-                        owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar)
+                        owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar, now)
                         for kind in deadline.remind
                         for a in self.directory.of_kind(kind)
-                        if reminders.concerns(notice, deadline, a) and (a.code, deadline.unless) not in done
+                        if reminders.concerns(notice, deadline, a) and reminders.binds(deadline, a.code, done)
                     ]
                     entered.add(key)
-            for row in await store.corrections(conn):
-                rung = reminders.due_now(reminders.correction_rungs(row.due, self.calendar), None, now)
-                if rung is None or (key := f"{row.case}/{row.version}/{rung.key}") in self._recalled:
-                    continue
-                change = CaseReturned.model_validate(row.change)
-                notice = self.notices[change.notice].notice
-                letters.append(owed.letter_of_correction(notice, change, rung, self.directory))
-                entered.add(key)
             store.owe(conn, letters)
         # After the commit: a rung that was rolled back must be entered by the next turn.
         self._recalled |= entered
+        looked = recall.MOST
+        while looked == recall.MOST:
+            async with context.engine.begin() as conn:
+                looked, letters = await recall.recall(conn, self.notices, self.directory, self.calendar, now)
+                store.owe(conn, letters)
+            entered |= {letter.key for letter in letters}
         if entered:
             self.work.set()
 

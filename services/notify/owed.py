@@ -5,8 +5,9 @@ is `smtp.py`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Literal
 from uuid import UUID
 
 from services.notify import cases
@@ -25,15 +26,18 @@ from services.notify.quotes import (
     owed_by,
     plain,
 )
-from services.notify.reminders import Rung
+from services.notify.reminders import Occasion, Rung
 from shared.contracts.case import AuditHeaded, CaseChanged
 from shared.contracts.envelope import derived_id
 from shared.contracts.problem import MOST
 from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRefused
 from shared.contracts.types import Finding, Party
-from shared.notices.calendar import Calendar
+from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Agency, Directory
 from shared.notices.model import Deadline, Notice
+
+When = Literal["now", "hours", "morning"]
+"""When it is sent: at once; within the sending hours of a working day; with others in the agency's morning mail."""
 
 SEVERITIES = ("hard", "soft", "info")
 
@@ -57,6 +61,7 @@ class Owed:
     params: Params
     case: UUID | None = None
     attachments: tuple[Attached, ...] = ()
+    when: When = "now"
 
     @property
     def mail(self) -> UUID:
@@ -73,12 +78,16 @@ def letters_of_case(
     A case that a package opened owes no `accepted`: the answer to the package has told it.
     """
     return [
-        _to(
-            f"case/{change.case}/{change.version}/{one.letter}/{one.party.code}",
-            one.letter,
-            one.party,
-            one.params,
-            change.case,
+        replace(
+            _to(
+                f"case/{change.case}/{change.version}/{one.letter}/{one.party.code}",
+                one.letter,
+                one.party,
+                one.params,
+                change.case,
+            ),
+            # The last rung of a duty's ladder: the clock brings it about, on whatever day that is.
+            when="hours" if one.letter == "duty_missed" else "now",
         )
         for one in cases.told(notice, change, directory, at)
     ]
@@ -125,8 +134,15 @@ def letters_of_refusal(
 
 
 def letter_of_deadline(
-    notice: Notice, deadline: Deadline, rung: Rung, agency: Agency, directory: Directory, calendar: Calendar
+    notice: Notice,
+    deadline: Deadline,
+    rung: Rung,
+    agency: Agency,
+    directory: Directory,
+    calendar: Calendar,
+    now: datetime,
 ) -> Owed:
+    last = deadline.until or deadline.on
     params = {
         **common(notice, directory),
         "name": deadline.name,
@@ -135,22 +151,37 @@ def letter_of_deadline(
             "rest_day": deadline.until is None and not calendar.is_working_day(deadline.on),
         },
         "clauses": deadline_basis(notice, deadline),
+        "after": "",
+        "renewal": None,
     }
-    key = f"deadline/{notice.id}/{deadline.id}/{rung.key}/{agency.code}"
+    # With the day: a date that is moved is recalled anew.
+    key = f"deadline/{notice.id}/{deadline.id}/{last}/{rung.key}/{agency.code}"
     party = Party(code=agency.code, kind=agency.kind, name=agency.name, email=agency.email)
-    return _to(key, deadline.letter or "deadline", party, params)
+    return replace(_to(key, deadline.letter or "deadline", party, params), when=_when(last, now))
 
 
-def letter_of_correction(notice: Notice, change: CaseChanged, rung: Rung, directory: Directory) -> Owed:
-    """The reminder that a returned case waits for its filer; `change` is the return that set the date."""
-    stage = notice.procedure.by_id[change.stage]
-    _, basis = cases.occasion(notice, change, stage)
-    params = {
-        **cases.case_params(notice, change, directory, basis, stage),
-        "name": f"{stage.name}（{change.number}）",
-    }
-    key = f"case/{change.case}/{change.version}/deadline-{rung.key}/{change.filer.code}"
-    return _to(key, "deadline", address_of(change.filer, directory), params, case=change.case)
+def letters_of_occasion(
+    notice: Notice,
+    change: CaseChanged,
+    occasion: Occasion,
+    rung: Rung,
+    directory: Directory,
+    calendar: Calendar,
+    now: datetime,
+) -> list[Owed]:
+    """The reminders that a case waits for something; `change` is the step that brought it into its stage."""
+    key = f"case/{change.case}/{occasion.key}/{rung.key}"
+    when = _when(occasion.awaited.due, now)
+    return [
+        replace(
+            _to(f"{key}/{one.party.code}", one.letter, one.party, one.params, case=change.case), when=when
+        )
+        for one in cases.recalled(notice, change, occasion, directory, calendar)
+    ]
+
+
+def _when(due: date, now: datetime) -> When:
+    return "hours" if (due - now.astimezone(SHANGHAI).date()).days <= 1 else "morning"
 
 
 def letters_of_day(

@@ -1,22 +1,21 @@
-"""When a deadline is recalled: the rungs of its ladder as moments on working days, and which one is due now.
+"""When a date is recalled: the rungs of its ladder as moments on working days, which one is due now, which comes next.
 
 Who still has to act and what the letter says are not here: those are the ledger's and `owed.py`'s.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from typing import Any
 
-from shared.notices.calendar import Calendar
+from shared.contracts.case import Awaited
+from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Agency
-from shared.notices.model import Deadline, Ladder, Notice
+from shared.notices.ladders import Ladder
+from shared.notices.model import Deadline, Notice
+from shared.notices.stages import Duty, Stage
 
-SHANGHAI = ZoneInfo("Asia/Shanghai")
 ONE_DAY = timedelta(days=1)
-
-CORRECTION = Ladder(days_before=(3, 1), on_day=True)
-"""For a returned case. Ours (derived): no notice says how often to recall a correction."""
 
 NEWS = timedelta(days=7)
 """How long "this was missed" is worth a mail. Longer, and a notice loaded late would scold everybody."""
@@ -48,21 +47,75 @@ def concerns(notice: Notice, deadline: Deadline, agency: Agency) -> bool:
     return notice.filing_deadline(agency.kind, agency.district or notice.issuer) is deadline
 
 
+def binds(deadline: Deadline, unit: str, done: Set[tuple[str, str]]) -> bool:
+    """Whether somebody still is to be reminded; `done` are facts of units."""
+    spared = deadline.unless is not None and (unit, deadline.unless) in done
+    return not spared and (deadline.only is None or (unit, deadline.only) in done)
+
+
 def rungs(deadline: Deadline, calendar: Calendar) -> list[Rung]:
     """The reminders of a deadline, in order of time; for a range, before its first and after its last day."""
-    if deadline.ladder is None:
+    if deadline.recalled is None:
         return []
-    return _climb(deadline.ladder, deadline.on, deadline.until or deadline.on, calendar)
-
-
-def correction_rungs(due: date, calendar: Calendar, ladder: Ladder = CORRECTION) -> list[Rung]:
-    return _climb(ladder, due, due, calendar)
+    return _climb(deadline.recalled, deadline.on, deadline.until or deadline.on, calendar)
 
 
 def due_now(ladder: Iterable[Rung], since: datetime | None, now: datetime) -> Rung | None:
     """The newest rung after `since` that has come: after an outage one reminder is sent, not all of them."""
     come = [rung for rung in ladder if rung.at <= now < rung.until and (since is None or since < rung.at)]
     return max(come, key=lambda rung: rung.at, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What a case waits for, as its notice knows it: a duty or, without one, the end of the term of its stage. `told`
+    is the rung that was told of last."""
+
+    awaited: Awaited
+    stage: Stage
+    duty: Duty | None
+    told: str | None
+
+    @property
+    def key(self) -> str:
+        """Within its case. With the day: what is due on another day is recalled anew."""
+        what = f"{self.duty.id}/{self.awaited.period}" if self.duty else f"term/{self.stage.id}"
+        return f"{what}/{self.awaited.due}"
+
+    @property
+    def remind(self) -> tuple[str, ...]:
+        return self.duty.remind if self.duty else self.stage.reminded
+
+    def rungs(self, calendar: Calendar) -> list[Rung]:
+        """None on the day from which it is counted, or before: then a letter told of it."""
+        ladder = self.duty.ladder if self.duty else self.stage.within and self.stage.within.recalled
+        if not ladder or not self.remind:
+            return []
+        due, began = self.awaited.due, self.awaited.began
+        return [rung for rung in _climb(ladder, due, due, calendar) if rung.at.date() > began]
+
+
+def occasions(notice: Notice, stage_id: str, awaits: Iterable[Mapping[str, Any]]) -> Iterator[Occasion]:
+    """`awaits` as the ledger keeps it. What the notice, as it is loaded now, no longer names is not recalled."""
+    stage = notice.procedure.by_id.get(stage_id)
+    for one in awaits if stage else ():
+        awaited = Awaited.model_validate(one)
+        duty = notice.by_duty.get(awaited.duty) if awaited.duty else None
+        if stage and (duty or (awaited.duty is None and stage.within)):
+            yield Occasion(awaited, stage, duty, one.get("told"))
+
+
+def come(occasion: Occasion, calendar: Calendar, now: datetime) -> Rung | None:
+    """The rung of which must be told now, if it has not been."""
+    rung = due_now(occasion.rungs(calendar), None, now)
+    return None if rung is None or rung.key == occasion.told else rung
+
+
+def next_at(found: Sequence[Occasion], calendar: Calendar, now: datetime) -> datetime | None:
+    """When somebody must look again at what a case waits for."""
+    waiting = (rung for rung in (come(one, calendar, now) for one in found) if rung)
+    ahead = (rung for one in found for rung in one.rungs(calendar) if rung.at > now)
+    return min((rung.at for rung in (*waiting, *ahead)), default=None)
 
 
 def _climb(ladder: Ladder, first: date, last: date, calendar: Calendar) -> list[Rung]:

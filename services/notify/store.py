@@ -5,7 +5,7 @@ queued → claimed → data → sent | failed | unknown. `data` is committed bef
 leaves: a mail in `data` whose worker died may have been taken, and is never sent again by a machine.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -61,17 +61,27 @@ class Fact(Table, table=True):
     fact: str = Field(primary_key=True)
 
 
-class Correction(Table, table=True):
-    """A returned case that waits for its filer, until a later version of it arrives."""
+class Waiting(Table, table=True):
+    """What a case waits for by its newest version, `change` for the letter that recalls it, and `next_at`, when that
+    is due. Of a case that waits for nothing the version stays: what is older may still come."""
 
     __table_args__ = {"info": {PERSONAL: ("change",)}}
 
     case: UUID = Field(primary_key=True)
     version: int
+    notice: str
+    stage: str
     due: date | None
+    awaits: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB, nullable=True))
     change: dict[str, Any] | None = Field(sa_column=Column(JSONB, nullable=True))
+    next_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
 
 
+Index(
+    "notify_waiting_next",
+    Waiting.__table__.c.next_at,  # type: ignore[attr-defined]
+    postgresql_where=text("next_at is not null"),
+)
 Index(
     "notify_mail_queued",
     Mail.__table__.c.not_before,  # type: ignore[attr-defined]
@@ -115,23 +125,6 @@ async def facts(conn: Connection, notice: str) -> set[tuple[str, str]]:
     """(unit, fact) of one round."""
     rows = await conn.read("select unit, fact from notify.fact where notice = :n", {"n": notice})
     return {(row.unit, row.fact) for row in rows}
-
-
-def correct(conn: Connection, changes: Sequence[Mapping[str, Any]]) -> None:
-    """Remember returned cases, and by their later versions that they wait no more."""
-    put_later(
-        conn,
-        "notify.correction",
-        changes,
-        'on conflict ("case") do update set version = excluded.version, due = excluded.due, '
-        "change = excluded.change where correction.version < excluded.version",
-    )
-
-
-async def corrections(conn: Connection) -> Sequence[Any]:
-    return (
-        await conn.read('select "case", version, due, change from notify.correction where due is not null')
-    ).all()
 
 
 async def waiting(conn: Connection) -> dict[str, int]:

@@ -15,11 +15,11 @@ from pydantic import Field, StringConstraints, model_validator
 from shared.contracts.types import Kind, Severity, Token
 from shared.notices.calendar import SHANGHAI
 from shared.notices.columns import Clause, Data, Key, Text
+from shared.notices.ladders import FILING
+from shared.notices.ladders import Ladder as Ladder
 from shared.notices.layout import Footer as Footer
 from shared.notices.layout import Form as Form
 from shared.notices.layout import Note as Note
-from shared.notices.ladders import FILING
-from shared.notices.ladders import Ladder as Ladder
 from shared.notices.stages import (
     CLOCK,
     PARTIES,

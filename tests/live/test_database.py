@@ -419,18 +419,6 @@ async def test_counts_of_replicas_that_add_at_once_add_up(postgres: Postgres, da
         assert (await intake.tallies(conn, "n", "u"))["a"] == 0
 
 
-async def test_a_correction_waits_until_a_later_version(postgres: Postgres, database: str) -> None:
-    waits = {"case": A, "version": 3, "due": "2025-03-12", "change": {"notice": "n"}}
-    done = {"case": A, "version": 4, "due": None, "change": None}
-    async with connection(postgres.dsn(database)) as conn:
-        for order in ([waits, done], [done, waits], [waits, done, waits]):
-            await conn.execute("delete from notify.correction")
-            for change in order:
-                notify.correct(conn, [change])
-                await conn.commit()
-            assert await notify.corrections(conn) == []
-
-
 async def test_put_writes_what_it_is_given(postgres: Postgres, database: str) -> None:
     """Through JSON text, so quotes, backslashes, Chinese and null must survive."""
     strange = "引号\"'\\ \\n\n\t;--%s:x $1 😀"

@@ -39,15 +39,15 @@ from services.notify.owed import (
     Attached,
     Owed,
     crossed,
-    letter_of_correction,
     letter_of_deadline,
     letters_of_case,
     letters_of_day,
+    letters_of_occasion,
     letters_of_package,
     letters_of_refusal,
 )
 from services.notify.quotes import deadline_basis
-from services.notify.reminders import correction_rungs, rungs
+from services.notify.reminders import occasions, rungs
 from shared.contracts.case import (
     AuditHeaded,
     CaseAdvanced,
@@ -66,6 +66,7 @@ from shared.notices.directory import Agency, Directory
 from shared.notices.forms import Row
 from shared.notices.load import load_all
 from shared.notices.model import Notice
+from tests.unit import test_letters_of_dates as dates
 from tests.unit import test_letters_of_lives as lives
 
 CALENDAR = Calendar.load()
@@ -299,13 +300,17 @@ def of_case(event: CaseChanged) -> list[Owed]:
 def reminder(id_: str) -> Owed:
     deadline = next(d for d in NOTICE.deadlines if d.id == id_)
     rung = rungs(deadline, CALENDAR)[0]
-    return letter_of_deadline(NOTICE, deadline, rung, DISTRICT, DIRECTORY, CALENDAR)
+    return letter_of_deadline(NOTICE, deadline, rung, DISTRICT, DIRECTORY, CALENDAR, rung.at)
 
 
 def correction() -> Owed:
     event = returned()
     assert event.due
-    return letter_of_correction(NOTICE, event, correction_rungs(event.due, CALENDAR)[0], DIRECTORY)
+    awaits = [{"began": "2025-03-05", "due": event.due.isoformat()}]
+    (one,) = occasions(NOTICE, event.stage, awaits)
+    rung = one.rungs(CALENDAR)[0]
+    (owed,) = letters_of_occasion(NOTICE, event, one, rung, DIRECTORY, CALENDAR, rung.at)
+    return owed
 
 
 HEADED = AuditHeaded(day=date(2025, 3, 6), seq=118, lines=342, head="8d" * 32, dead=0)
@@ -344,7 +349,8 @@ def samples() -> list[Owed]:
 
 
 SAMPLES = [
-    replace(owed, address=owed.address or "someone@th.example") for owed in (*samples(), *lives.SAMPLES)
+    replace(owed, address=owed.address or "someone@th.example")
+    for owed in (*samples(), *lives.SAMPLES, *dates.SAMPLES)
 ]
 FILES = {"a" * 64: b"PK workbook"}
 
@@ -410,8 +416,8 @@ def test_keys_are_made_of_stable_ids_and_the_mail_id_follows_from_them() -> None
     assert [o.key for o in letters_of_refusal(NOTICE, refusal(), DIRECTORY, event="e-1")] == [
         "submission/e-1/refused/gzqyfw"
     ]
-    assert reminder("DL-01").key == "deadline/test-2025q1/DL-01/3/440106"
-    assert correction().key == f"case/{CASE}/3/deadline-3/gzqyfw"
+    assert reminder("DL-01").key == "deadline/test-2025q1/DL-01/2025-03-07/3/440106"
+    assert correction().key == f"case/{CASE}/term/correction/2025-03-11/3/gzqyfw"
     assert len({owed.mail for owed in SAMPLES}) == len({owed.key for owed in SAMPLES})
 
 
@@ -664,7 +670,7 @@ def test_a_form_that_continues_a_case_rests_on_its_own_clause() -> None:
 def reminder_of(notice: Notice, id_: str, agency: Agency = DISTRICT) -> Owed:
     deadline = notice.by_deadline[id_]
     rung = rungs(deadline, CALENDAR)[0]
-    return letter_of_deadline(notice, deadline, rung, agency, DIRECTORY, CALENDAR)
+    return letter_of_deadline(notice, deadline, rung, agency, DIRECTORY, CALENDAR, rung.at)
 
 
 def test_a_reminder_prints_the_hour_of_its_deadline() -> None:

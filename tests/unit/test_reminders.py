@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notify.reminders import NEWS, SHANGHAI, Rung, correction_rungs, due_now, rungs
-from shared.notices.calendar import Calendar
-from shared.notices.model import Deadline, Ladder
+from services.notify.reminders import NEWS, Occasion, Rung, come, due_now, next_at, occasions, rungs
+from shared.contracts.case import Awaited
+from shared.notices.calendar import SHANGHAI, Calendar
+from shared.notices.ladders import Ladder
+from shared.notices.load import load_all
+from shared.notices.model import Deadline
 
 CALENDAR = Calendar.load()
 SPEC = Ladder(days_before=(30, 14, 7, 3, 1), on_day=True, missed_after=1)
@@ -62,21 +65,92 @@ def test_a_range_is_recalled_before_its_first_and_missed_after_its_last_day() ->
     assert told(june) == [("1", at(2025, 5, 30)), ("missed", at(2025, 7, 1))]
 
 
-def test_a_deadline_without_a_ladder_is_never_recalled() -> None:
-    assert rungs(deadline(date(2025, 3, 7), None), CALENDAR) == []
+def test_a_deadline_of_which_nobody_is_reminded_has_no_ladder_and_another_the_default() -> None:
+    silent = deadline(date(2025, 3, 7), None)
+    assert rungs(silent, CALENDAR) == []
+    told_to = silent.model_copy(update={"remind": ("K2",)})
+    assert rungs(told_to, CALENDAR) == rungs(deadline(date(2025, 3, 7)), CALENDAR)
 
 
-def test_a_returned_case_is_recalled_three_days_and_one_day_before_and_on_the_day() -> None:
-    assert told(correction_rungs(date(2025, 3, 14), CALENDAR)) == [
+# --- what a case waits for ----------------------------------------------------------------------------
+
+ROUND = load_all()["gz-collection-2025q1"].notice
+CLUSTERS = load_all()["gz-clusters"].notice
+
+
+def waits(began: date, due: date, duty: str | None = None, told: str | None = None) -> Occasion:
+    notice, stage = (CLUSTERS, "recognised") if duty else (ROUND, "correction")
+    awaited = Awaited(duty=duty, period="2024" if duty else "", began=began, due=due).model_dump(mode="json")
+    (found,) = occasions(notice, stage, [{**awaited, "told": told}])
+    return found
+
+
+CORRECTION = waits(date(2025, 3, 7), date(2025, 3, 14))
+
+
+def test_a_returned_case_is_recalled_before_its_day_on_it_and_when_it_was_missed() -> None:
+    assert told(CORRECTION.rungs(CALENDAR)) == [
         ("3", at(2025, 3, 11)),
         ("1", at(2025, 3, 13)),
         ("0", at(2025, 3, 14)),
+        ("missed", at(2025, 3, 17)),
     ]
+    assert CORRECTION.key == "term/correction/2025-03-14"
+
+
+def test_nothing_is_recalled_on_the_day_that_began_it() -> None:
+    """A letter told of it then. What began late has the end of its ladder only."""
+    late = waits(date(2025, 2, 25), date(2025, 2, 28), "DL-06")
+    assert [key for key, _ in told(late.rungs(CALENDAR))] == ["1", "0"]
+    early = waits(date(2024, 6, 10), date(2025, 2, 28), "DL-06")
+    assert [key for key, _ in told(early.rungs(CALENDAR))] == ["30", "14", "7", "3", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("told", "now", "due", "next_"),
+    [
+        (None, at(2025, 3, 11, 8), None, at(2025, 3, 11)),
+        (None, at(2025, 3, 11), "3", at(2025, 3, 11)),
+        ("3", at(2025, 3, 11), None, at(2025, 3, 13)),
+        # Down until the last evening: the newest, and then the one that is left.
+        (None, at(2025, 3, 14, 23), "0", at(2025, 3, 14)),
+        ("0", at(2025, 3, 14, 23), None, at(2025, 3, 17)),
+        ("0", at(2025, 3, 17), "missed", at(2025, 3, 17)),
+        ("missed", at(2025, 3, 17), None, None),
+        # Down for weeks.
+        ("3", at(2025, 5, 1), None, None),
+    ],
+)
+def test_what_waits_is_looked_at_when_its_next_rung_comes(
+    told: str | None, now: datetime, due: str | None, next_: datetime | None
+) -> None:
+    one = waits(date(2025, 3, 7), date(2025, 3, 14), told=told)
+    rung = come(one, CALENDAR, now)
+    assert (rung.key if rung else None) == due
+    assert next_at([one], CALENDAR, now) == next_
+
+
+def test_of_several_the_first_that_comes_is_looked_at() -> None:
+    report = waits(date(2024, 6, 10), date(2025, 2, 28), "DL-06")
+    change = waits(date(2025, 1, 7), date(2025, 2, 6), "DL-09")
+    now = at(2025, 1, 8)
+    assert next_at([report, change], CALENDAR, now) == min(
+        r.at for r in (*report.rungs(CALENDAR), *change.rungs(CALENDAR)) if r.at > now
+    )
+    assert next_at([], CALENDAR, now) is None
+
+
+def test_what_a_notice_no_longer_names_is_not_recalled() -> None:
+    gone = {"duty": "DL-99", "began": "2025-01-01", "due": "2025-02-28"}
+    assert [*occasions(CLUSTERS, "recognised", [gone])] == []
+    assert [*occasions(CLUSTERS, "no-such-stage", [{**gone, "duty": None}])] == []
+    assert [*occasions(CLUSTERS, "pool", [{**gone, "duty": None}])] == []
 
 
 def test_a_year_without_an_official_arrangement_is_provisional() -> None:
-    assert {r.provisional for r in correction_rungs(date(2025, 3, 14), CALENDAR)} == {False}
-    assert {r.provisional for r in correction_rungs(date(2035, 3, 14), CALENDAR)} == {True}
+    assert {r.provisional for r in CORRECTION.rungs(CALENDAR)} == {False}
+    far = waits(date(2035, 3, 7), date(2035, 3, 14))
+    assert {r.provisional for r in far.rungs(CALENDAR)} == {True}
 
 
 LADDER = rungs(deadline(date(2025, 3, 7)), CALENDAR)
@@ -111,7 +185,7 @@ def test_what_is_due_is_the_newest_rung_that_has_come(
 days = st.dates(date(2024, 1, 1), date(2028, 12, 31))
 ladders = st.builds(
     Ladder,
-    days_before=st.lists(st.integers(1, 200), max_size=6).map(tuple),
+    days_before=st.lists(st.integers(1, 200), min_size=1, max_size=6, unique=True).map(tuple),
     on_day=st.booleans(),
     missed_after=st.none() | st.integers(1, 10),
 )

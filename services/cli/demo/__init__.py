@@ -251,7 +251,7 @@ class Story:
 
     async def correct(self) -> None:
         await self.day(date(2025, 3, 14), "补正")
-        sql = "select 1 from notify.mail where key like 'case/%/deadline-3/%'"
+        sql = "select 1 from notify.mail where key like 'case/%/term/correction/%/3/%'"
         await eventually(lambda: self.sight.query(sql), PATIENCE, "the reminder of the correction")
         _print("  补正期限还有几天：给填报单位发出提醒")
         (before,) = await self.cases("correction")
