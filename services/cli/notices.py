@@ -4,6 +4,7 @@ Filing and deciding are not here.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,10 @@ import typer
 from services.cli import common
 from services.cli.common import JsonOption, console, fail, out, table
 from shared.notices.coverage import HOW, Kept, Side, counts, cover, proven, register, unregistered
+from shared.notices.ladders import Ladder
 from shared.notices.load import NoticeBroken, load, load_all
-from shared.notices.procedure import draw
+from shared.notices.model import Notice
+from shared.notices.procedure import actor_name, draw
 
 app = typer.Typer(no_args_is_help=True)
 agencies = typer.Typer(no_args_is_help=True)
@@ -66,7 +69,31 @@ def show(id_: Id, as_json: JsonOption = False) -> None:
     table(
         "期限", ("编号", "事项", "日期", "条款"), ((d.id, d.name, d.on, d.clause) for d in notice.deadlines)
     )
+    table("提醒", ("编号", "事项", "提醒谁", "何时（遇休息日提前到工作日）"), _reminders(notice))
     table("本系统的理解", ("问题", "采用"), notice.assumptions.items())
+
+
+def _reminders(notice: Notice) -> Iterator[tuple[str, str, str, str]]:
+    """All that is recalled, the dates of the notice first."""
+    for deadline in notice.deadlines:
+        if deadline.remind and deadline.recalled:
+            yield deadline.id, deadline.name, "、".join(deadline.remind), _rungs(deadline.recalled)
+    for duty in notice.duties:
+        if duty.remind:
+            yield duty.id, duty.name, _parts(notice, duty.remind), _rungs(duty.ladder)
+    for stage in notice.procedure.stages:
+        if stage.within and stage.reminded:
+            ids = "、".join(stage.within.dates) or stage.id
+            name = f"{stage.name}（{stage.within.text}）"
+            yield ids, name, _parts(notice, stage.reminded), _rungs(stage.within.recalled)
+
+
+def _parts(notice: Notice, parts: Iterable[str]) -> str:
+    return "、".join(actor_name(notice, part) for part in parts)
+
+
+def _rungs(ladder: Ladder) -> str:
+    return f"{ladder.text}，{ladder.at:%H:%M}" + _ours(ladder.derived)
 
 
 def _ours(derived: bool) -> str:

@@ -541,7 +541,7 @@ def test_what_the_source_fixes_is_not_ours_and_what_it_leaves_open_is() -> None:
     }
     assert NOTICE.number is None
     assert [(d.id, d.on, d.filing, d.remind) for d in NOTICE.deadlines] == [
-        ("DL-10", date(2027, 12, 29), False, ())
+        ("DL-10", date(2027, 12, 29), False, ("city",))
     ]
 
 

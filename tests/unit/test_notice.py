@@ -403,7 +403,7 @@ def test_the_dates_of_the_notice(notice: Notice) -> None:
             "june_activities",
             "june_activity",
         ),
-        "DL-03": (date(2025, 6, 1), None, everybody, (), None, None),
+        "DL-03": (date(2025, 6, 1), None, everybody, everybody, None, "deadline"),
     }
     filing = notice.filing_deadline("K2", "440106")
     assert filing is not None
