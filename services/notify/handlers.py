@@ -110,6 +110,8 @@ class Notify:
                     rung = reminders.due_now(reminders.rungs(deadline, self.calendar), None, now)
                     if rung is None or (key := f"{notice.id}/{deadline.id}/{rung.key}") in self._recalled:
                         continue
+                    if reminders.to_tell(rung, self.calendar, now) > now:
+                        continue
                     needed = deadline.unless or deadline.only
                     done = await store.facts(conn, notice.id) if needed else set()
                     letters += [

@@ -105,17 +105,31 @@ def occasions(notice: Notice, stage_id: str, awaits: Iterable[Mapping[str, Any]]
             yield Occasion(awaited, stage, duty, one.get("told"))
 
 
+def to_tell(rung: Rung, calendar: Calendar, now: datetime) -> datetime:
+    """From when on it may be told: its own morning or, when that was missed, one as early on a working day."""
+    today = now.astimezone(SHANGHAI).date()
+    late = datetime.combine(
+        calendar.next_working_day(today).date, rung.at.astimezone(SHANGHAI).time(), SHANGHAI
+    )
+    return max(rung.at, late) if late > now else rung.at
+
+
 def come(occasion: Occasion, calendar: Calendar, now: datetime) -> Rung | None:
     """The rung of which must be told now, if it has not been."""
-    rung = due_now(occasion.rungs(calendar), None, now)
-    return None if rung is None or rung.key == occasion.told else rung
+    rung = _untold(occasion, calendar, now)
+    return rung if rung and to_tell(rung, calendar, now) <= now else None
 
 
 def next_at(found: Sequence[Occasion], calendar: Calendar, now: datetime) -> datetime | None:
     """When somebody must look again at what a case waits for."""
-    waiting = (rung for rung in (come(one, calendar, now) for one in found) if rung)
-    ahead = (rung for one in found for rung in one.rungs(calendar) if rung.at > now)
-    return min((rung.at for rung in (*waiting, *ahead)), default=None)
+    waiting = (rung for rung in (_untold(one, calendar, now) for one in found) if rung)
+    ahead = (rung.at for one in found for rung in one.rungs(calendar) if rung.at > now)
+    return min((*(to_tell(rung, calendar, now) for rung in waiting), *ahead), default=None)
+
+
+def _untold(occasion: Occasion, calendar: Calendar, now: datetime) -> Rung | None:
+    rung = due_now(occasion.rungs(calendar), None, now)
+    return None if rung is None or rung.key == occasion.told else rung
 
 
 def _climb(ladder: Ladder, first: date, last: date, calendar: Calendar) -> list[Rung]:

@@ -130,6 +130,24 @@ def test_what_waits_is_looked_at_when_its_next_rung_comes(
     assert next_at([one], CALENDAR, now) == next_
 
 
+@pytest.mark.parametrize(
+    ("now", "due", "next_"),
+    [
+        # Due on the 28th of September, a Sunday that is worked; down on Friday, up on Saturday the 27th.
+        (at(2025, 9, 27, 12), None, at(2025, 9, 28)),
+        (at(2025, 9, 28, 3), None, at(2025, 9, 28)),
+        (at(2025, 9, 28), "0", at(2025, 9, 28)),
+    ],
+)
+def test_what_a_start_finds_late_waits_for_a_working_morning(
+    now: datetime, due: str | None, next_: datetime
+) -> None:
+    one = waits(date(2025, 9, 20), date(2025, 9, 28))
+    rung = come(one, CALENDAR, now)
+    assert (rung.key if rung else None) == due
+    assert next_at([one], CALENDAR, now) == next_
+
+
 def test_of_several_the_first_that_comes_is_looked_at() -> None:
     report = waits(date(2024, 6, 10), date(2025, 2, 28), "DL-06")
     change = waits(date(2025, 1, 7), date(2025, 2, 6), "DL-09")
