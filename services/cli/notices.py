@@ -12,7 +12,18 @@ import typer
 
 from services.cli import common
 from services.cli.common import JsonOption, console, fail, out, table
-from shared.notices.coverage import HOW, Kept, Side, counts, cover, proven, register, unregistered
+from shared.notices.coverage import (
+    HOW,
+    Kept,
+    Side,
+    counts,
+    cover,
+    dates,
+    proven,
+    recalled,
+    register,
+    unregistered,
+)
 from shared.notices.ladders import Ladder
 from shared.notices.load import NoticeBroken, load, load_all
 from shared.notices.model import Notice
@@ -144,7 +155,7 @@ def coverage(
     as_json: JsonOption = False,
     tests: Annotated[Path, typer.Option("--tests", help="测试所在的文件夹")] = Path("tests"),
 ) -> None:
-    """规范的每条规则在哪份通知、靠什么落实；系统检查的规则没有正反两面的测试时，退出码为1。"""
+    """规范的每条规则在哪份通知、靠什么落实，每个日期在哪里提醒；系统检查的规则没有正反两面的测试，或者某个日期没有提醒也没有说明时，退出码为1。"""
     files = sorted(tests.rglob("test_*.py")) if tests.is_dir() else ()
     if not files:
         fail(f"{tests} 中没有测试文件（test_*.py）；请用 --tests 指明文件夹", common.UNUSABLE)
@@ -157,27 +168,46 @@ def coverage(
     kept = cover(registered, notices, proofs)
     more = unregistered(registered, notices)
     unproven = [one for one in kept if one.unproven]
+    occasions = recalled(notices)
+    silent = [one.id for one in dates().values() if one.id not in occasions and not one.later]
     if as_json:
         out(
             {
-                "ok": not unproven,
+                "ok": not unproven and not silent,
                 "rules": [_line(one) for one in kept],
                 "counts": {
                     prefix: {"total": sum(ways.values()), **{way: ways[way] for way in HOW}}
                     for prefix, ways in counts(kept).items()
                 },
+                "dates": [
+                    {
+                        **one.model_dump(),
+                        "recalled": [{"notice": n, "place": p} for n, p in occasions.get(one.id, ())],
+                    }
+                    for one in dates().values()
+                ],
+                "silent": silent,
                 "unproven": [one.id for one in unproven],
                 "unregistered": [{"notice": notice, "id": id_} for notice, id_ in more],
             }
         )
     else:
         _show_coverage(kept)
+        table(
+            "日期",
+            ("编号", "事项", "提醒谁", "通知", "位置"),
+            (
+                (one.id, one.text, one.who, notice, place)
+                for one in dates().values()
+                for notice, place in occasions.get(one.id, (("", one.later or "没有提醒"),))
+            ),
+        )
         for notice, id_ in more:
             console.print(f"{notice} 的 {id_} 不在规范之中")
         for one in unproven:
             missing = "、".join(name + "面" for side, name in SIDES.items() if side not in one.sides)
             console.print(f"{one.id}（{one.notice} {one.place}）缺少测试：{missing}", markup=False)
-    if unproven:
+    if unproven or silent:
         raise typer.Exit(common.FINDINGS)
 
 

@@ -1,4 +1,5 @@
-"""How each rule of the domain specification is kept, and which tests prove it from both sides.
+"""How each rule of the domain specification is kept, which tests prove it from both sides, and where each of its dates
+is recalled.
 
 What a rule demands is not here (the notice says it), nor is judging (`rules`, `forms`). Nothing is run:
 notices are read as data, tests as source.
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from shared.contracts.types import Severity
 from shared.notices.model import Notice, Rule
+from shared.notices.stages import DeadlineId
 
 How = Literal["checked", "timed", "procedural", "manual", "information", "open"]
 Side = Literal["met", "broken"]
@@ -105,6 +107,53 @@ def register() -> dict[str, Registered]:
         for row in csv.DictReader(text.splitlines())
     )
     return {row.id: row for row in rows}
+
+
+class Dated(BaseModel):
+    """A line of the specification's calendar (§10). `later` says why no notice recalls it yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: DeadlineId
+    text: Annotated[str, StringConstraints(min_length=1)]
+    who: Annotated[str, StringConstraints(min_length=1)]
+    clause: Annotated[str, StringConstraints(min_length=1)]
+    later: str
+
+
+def dates() -> dict[str, Dated]:
+    """Every date of the specification's calendar, in its order."""
+    text = (resources.files(__package__) / "data" / "dates.csv").read_text(encoding="utf-8")
+    return {row["id"]: Dated.model_validate(row) for row in csv.DictReader(text.splitlines())}
+
+
+def recalled(notices: Sequence[Notice]) -> dict[str, list[tuple[str, str]]]:
+    """By date, `(notice, place)` of every occasion on which somebody is reminded of it; or of the assumption that
+    says why a notice leaves it open."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for notice in notices:
+        for id_, place in _dated(notice):
+            found.setdefault(id_, []).append((notice.id, place))
+    return found
+
+
+def _dated(notice: Notice) -> Iterator[tuple[str, str]]:
+    mine = set()
+    for i, deadline in enumerate(notice.deadlines):
+        if deadline.remind and deadline.recalled:
+            mine.add(deadline.id)
+            yield deadline.id, f"deadlines[{i}]"
+    for i, duty in enumerate(notice.duties):
+        if duty.remind:
+            mine.add(duty.id)
+            yield duty.id, f"duties[{i}]"
+    for i, stage in enumerate(notice.procedure.stages):
+        for id_ in stage.within.dates if stage.within and stage.reminded else ():
+            mine.add(id_)
+            yield id_, f"procedure.stages[{i}].within"
+    for id_ in notice.assumptions:
+        if id_.startswith("DL-") and id_ not in mine:
+            yield id_, f"assumptions.{id_}"
 
 
 def how(rule: Rule) -> tuple[How, str]:
