@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,7 +37,7 @@ from shared.contracts.case import FactReported
 from shared.contracts.submission import SubmissionAccepted
 from shared.contracts.types import Party
 from shared.notices.calendar import Calendar
-from shared.notices.directory import Directory
+from shared.notices.directory import Agency, Directory
 from shared.notices.load import CompiledNotice, load
 from shared.runtime.clock import Clock
 from shared.runtime.database import Connection, Database, connect, migrate
@@ -59,6 +60,7 @@ HEARD = {e.name: e for e in registry.EVENTS if e.cls == "evt"}
 NEVER = midnight(END + 400 * DAY)
 
 
+@cache
 def notices() -> dict[str, CompiledNotice]:
     """All of them, with the dates of 2026: a Saturday, a holiday and a day that is worked among them."""
     collection = (DATA / "gz-collection-2025q1.yaml").read_text(encoding="utf-8")
@@ -83,6 +85,14 @@ def notices() -> dict[str, CompiledNotice]:
 
 
 ROUND, CLUSTERS, STATIONS = "gz-collection-2026q1", "gz-clusters", "gz-stations-2026"
+
+
+def directory() -> Directory:
+    """As it is, and a park: of those whom the date of 天河 binds the sources name none."""
+    park = Agency(
+        code="park-th", kind="K3", name="试验园区", short="试验园区", district="440106", source="试验"
+    )
+    return Directory(agencies=(*Directory.load().agencies, park))
 
 
 class Hand(Clock):
@@ -335,7 +345,7 @@ def cluster(world: World, name: str, district: str) -> Life:
             renewed = world.hour(working(asks.date(), 10))
             if renewed.date() <= date(2026, 12, 20) and (held_from is None or asks > held_from):
                 acts.append((renewed, go("renew")))
-        elif chance.random() < 0.3:
+        elif chance.random() < 0.8:
             changed_on = world.hour(forth(NEW_YEAR + (70 + chance.randrange(60)) * DAY))
             if first < changed_on and changed_on + 50 * DAY < ends:
                 acts.append((changed_on, altered))
@@ -402,7 +412,17 @@ def station(world: World, name: str, district: str) -> Life:
         "compact (DL-16)", (name, "签署公约"), [filer.code], "compact", due, day, [(signed_from, signed)]
     )
     yield signed, go("sign")
-    yield from sorted(_owes(world, name, filer, signed), key=lambda one: one[0])
+    acts = [*_owes(world, name, filer, signed)]
+    if chance.random() < 0.2:
+        # Somebody proposes that it leaves: it is heard, or lets that pass; then it is kept.
+        asked = world.hour(day := working(signed.date(), 5))
+        due = working(day, 10)
+        says_so = chance.choice((True, False))
+        until = world.hour(working(day, chance.choice((2, 7, 10)))) if says_so else midnight(due + DAY)
+        world.need("hearing", (name, "听取意见"), [filer.code], "ending", due, day, [(asked, until)])
+        acts += [(asked, go("propose_exit")), *([(until, go("state"))] if says_so else [])]
+        acts.append((world.hour(working(until.date(), 3)), go("keep")))
+    yield from sorted(acts, key=lambda one: one[0])
 
 
 def _owes(world: World, name: str, filer: Party, signed: datetime) -> Life:
@@ -726,7 +746,7 @@ async def year(
     url = postgres.dsn(name)
     await migrate(url, ("notify",))
     postgres.sql(ENTERED, name)
-    world = World(notices(), Directory.load(), Calendar.load(), random.Random(seed))
+    world = World(notices(), directory(), Calendar.load(), random.Random(seed))
     made = lives(world, cases)
     run = Year(url, world, careless)
     await run.run(made, until)

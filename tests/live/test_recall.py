@@ -1,10 +1,12 @@
 """What cases wait for, in a real database: kept by version, moved with its date, looked at only when it is due."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import wraps
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid5
 
 import pytest
@@ -13,11 +15,12 @@ from sqlalchemy.engine import Connection as Synchronous
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.notify import recall, store
+from services.notify.handlers import Notify
 from shared.contracts.case import Awaited, CaseAdvanced, CaseChanged, CaseReturned, FixTold
 from shared.contracts.types import Party
 from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Directory
-from shared.notices.load import load_all
+from shared.notices.load import CompiledNotice, load_all
 from shared.runtime.database import Database, _alembic, async_url, connect
 from shared.runtime.embedded import Postgres
 
@@ -223,6 +226,36 @@ async def test_of_many_cases_only_what_is_due_is_read(engine: Database) -> None:
     assert "notify_waiting_next" in plan
     assert "Seq Scan" not in plan
     assert len(await sent(engine, at(3, 11))) == 3
+
+
+# --- dates that a notice prints ------------------------------------------------------------------------
+
+
+@ends
+async def test_a_printed_date_that_is_moved_is_recalled_anew(engine: Database) -> None:
+    """A notice that is loaded again with another date: what had been told of the old one does not silence the new."""
+    clock = SimpleNamespace(now=lambda: at(2, 28))
+
+    async def printed(notices: Mapping[str, CompiledNotice]) -> set[str]:
+        """What a new process enters for 天河."""
+        service = Notify(notices, DIRECTORY, CALENDAR)
+        await service.remind(cast(Any, SimpleNamespace(clock=clock, engine=engine)))
+        async with engine.connect() as conn:
+            rows = await conn.read("select key from notify.mail where key like 'deadline/%DL-01%/440106'")
+        return {row.key for row in rows}
+
+    round_ = NOTICES[ROUND]
+    assert await printed({ROUND: round_}) == {f"deadline/{ROUND}/DL-01/2025-03-07/7/440106"}
+    deadlines = tuple(
+        d.model_copy(update={"on": date(2025, 3, 14)}) if d.id == "DL-01" else d
+        for d in round_.notice.deadlines
+    )
+    moved = replace(round_, notice=round_.notice.model_copy(update={"deadlines": deadlines}))
+    both = await printed({ROUND: moved})
+    assert both - {f"deadline/{ROUND}/DL-01/2025-03-07/7/440106"} == {
+        f"deadline/{ROUND}/DL-01/2025-03-14/14/440106"
+    }
+    assert await printed({ROUND: moved}) == both
 
 
 # --- from the table of before --------------------------------------------------------------------------
