@@ -1,6 +1,6 @@
-"""`yiqi case`, `mail`, `dead`, `catalogue`: looking at what the services hold, and the few things to do about it.
+"""`yiqi case`, `dead`, `catalogue`: looking at what the services hold, and the few things to do about it.
 
-Decisions on cases are in `deciding.py`.
+Decisions on cases are in `deciding.py`, mails in `mails.py`.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from shared.contracts.submission import CatalogueRecorded, EarlierRow
 from shared.runtime import SERVICES
 
 app = typer.Typer(no_args_is_help=True)
-mails = typer.Typer(no_args_is_help=True)
 dead = typer.Typer(no_args_is_help=True)
 catalogues = typer.Typer(no_args_is_help=True)
 
@@ -240,46 +239,6 @@ def _whole(number: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict
     history = _ask('select * from review.history where "case" = :c order by version', c=id_)
     owed = _ask('select * from review.duty where "case" = :c order by due, duty, period', c=id_)
     return found[0], history, owed
-
-
-# --- mails -------------------------------------------------------------------------------------------
-
-
-@mails.command("list")
-def mail_list(
-    state: Annotated[str | None, typer.Option(help="queued、claimed、data、sent、failed、unknown")] = None,
-    to: Annotated[str | None, typer.Option(help="收件单位代码")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """邮件一览（不显示地址）。"""
-    rows = _ask(
-        "select id, letter, to_code, to_name, state, attempt, why, owed_at, settled_at from notify.mail where "
-        "(cast(:state as text) is null or state = :state) and (cast(:to as text) is null or to_code = :to) "
-        "order by owed_at, key",
-        state=state,
-        to=to,
-    )
-    columns = {
-        "id": "编号",
-        "owed_at": "时间",
-        "letter": "信",
-        "to_name": "收件单位",
-        "state": "状态",
-        "why": "原因",
-    }
-    show(rows, "邮件", columns, as_json=as_json)
-
-
-@mails.command("show")
-def mail_show(id_: Annotated[str, typer.Argument(help="邮件编号")], as_json: JsonOption = False) -> None:
-    """一封邮件：为何而发、发给谁、结果如何。"""
-    found = _ask("select * from notify.mail where cast(id as text) like :id || '%'", id=id_)
-    if not found:
-        fail(f"没有邮件 {id_}", UNUSABLE)
-    if as_json:
-        out(found[0])
-    else:
-        table("邮件", ("项", "内容"), found[0].items())
 
 
 # --- dead messages -----------------------------------------------------------------------------------

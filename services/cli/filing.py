@@ -323,10 +323,10 @@ def tell(answer: dict[str, Any], as_json: bool, done: Callable[[dict[str, Any]],
 
 
 def place(finding: dict[str, Any]) -> str:
-    """The cell, the row, or which of many decisions, counted from 1."""
+    """The cell, the row, or which of many decisions or mails, counted from 1."""
     if finding.get("cell") or finding.get("row"):
         return finding.get("cell") or f"第{finding['row']}行"
-    one = re.fullmatch(r"#/data/decisions/(\d+)", finding.get("pointer") or "")
+    one = re.fullmatch(r"#/data/(?:decisions|mails)/(\d+)", finding.get("pointer") or "")
     return f"第{int(one[1]) + 1}项" if one else ""
 
 

@@ -101,6 +101,7 @@ class Local:
             **({"YIQI_NATS_SEEDS": str(self.keys / nats.SEEDS)} if self.accounts else {}),
             "YIQI_DATABASE_URL": self.postgres.dsn("yiqi"),
             "YIQI_CLOCK": str(self.clock),
+            "YIQI_SENDING_HOURS": "",  # whoever tries it out at night is not to wait for the morning
             **self.extra,
         }
 

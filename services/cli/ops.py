@@ -62,10 +62,11 @@ SIMPLE = {
     ),
     "files": (NEEDED, "delete from intake.file where sha256 = any(cast(:found as text[]))"),
     "mails": (
-        "select id from notify.mail where state in ('sent', 'failed', 'unknown') "
+        "select id from notify.mail where state in ('sent', 'failed', 'unknown', 'merged', 'replaced', 'discarded') "
         "and coalesce(settled_at, owed_at) < :before "
         "and (address is not null or params <> '{}' or attachments <> '[]')",
-        "update notify.mail set address = null, params = '{}', attachments = '[]', why = null "
+        "update notify.mail set address = null, params = '{}', attachments = '[]', why = null, "
+        "handled = (select coalesce(jsonb_agg(one - 'reason'), '[]') from jsonb_array_elements(handled) one) "
         "where id = any(cast(:found as uuid[]))",
     ),
     "held": (

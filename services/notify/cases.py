@@ -54,6 +54,7 @@ class Told:
     letter: str
     party: Party
     params: Params
+    hold: bool = False
 
 
 def told(notice: Notice, change: CaseChanged, directory: Directory, at: datetime | None) -> list[Told]:
@@ -79,7 +80,7 @@ def _to_the_district(one: Told, notice: Notice, change: CaseChanged, directory: 
         return one
     # A statement in the system is the filer's own to make.
     params = {**one.params, "whose": "通知列入的本区项目", "opinion": ""}
-    return Told(one.letter, party(change.district, directory), params)
+    return replace(one, party=party(change.district, directory), params=params)
 
 
 def _told(notice: Notice, change: CaseChanged, directory: Directory, at: datetime | None) -> list[Told]:
@@ -97,7 +98,9 @@ def _told(notice: Notice, change: CaseChanged, directory: Directory, at: datetim
     if letter is not None:
         acts = stage if _filer_acts(notice, stage, letter) else None
         params = case_params(notice, change, directory, basis, acts)
-        found.append(Told(letter, address_of(change.filer, directory), params))
+        decided = _decision(notice, change)
+        hold = decided is not None and decided[1].hold
+        found.append(Told(letter, address_of(change.filer, directory), params, hold))
     if change.outcome == "recount" and change.due is None:
         return found
     return found + _wanted(notice, change, directory, stage)

@@ -234,16 +234,11 @@ def compose(
 
 def _render(owed: Owed, params: Mapping[str, Any], at: datetime) -> tuple[str, str, str]:
     today = at.astimezone(SHANGHAI).date()
-    due_on = params["due"] and date.fromisoformat(params["due"]["date"])
-    context = {
-        **params,
-        "to_name": _line(owed.to_name, NAME_LIMIT),
-        "attachments": [_file_name(a.name) for a in owed.attachments],
-        "today": today,
-        # Counted when the letter is written, not when it was planned: this is what the reader compares with.
-        "left": (due_on - today).days if due_on else None,
-    }
+    context = _context(owed.to_name, params, today)
+    context["attachments"] = [_file_name(a.name) for a in owed.attachments]
     try:
+        if "items" in params:
+            context["items"] = [_item(one, today) for one in params["items"]]
         templates = _LETTERS[owed.letter]
         subject = _line(templates.subject.render(context), SUBJECT_LIMIT)
         text = re.sub(r"\n{3,}", "\n\n", templates.text.render(context)).strip() + "\n"
@@ -251,6 +246,28 @@ def _render(owed: Owed, params: Mapping[str, Any], at: datetime) -> tuple[str, s
     except (TemplateError, LookupError, TypeError) as error:
         # Params of a release whose letters asked for other values.
         raise Unwritable(f"{owed.letter}: {error}") from error
+
+
+def _context(to_name: str, params: Mapping[str, Any], today: date) -> dict[str, Any]:
+    due_on = params["due"] and date.fromisoformat(params["due"]["date"])
+    return {
+        "note": "",
+        **params,
+        "to_name": _line(to_name, NAME_LIMIT),
+        "attachments": [],
+        "today": today,
+        # Counted when the letter is written, not when it was planned: this is what the reader compares with.
+        "left": (due_on - today).days if due_on else None,
+    }
+
+
+def _item(one: Mapping[str, Any], today: date) -> dict[str, Any]:
+    """A letter as one item of a digest, in its own words."""
+    context = _context(one["to_name"], one["params"], today)
+    template = _LETTERS[one["letter"]].text
+    said = template.new_context(context)
+    words = {block: "".join(template.blocks[block](said)).strip() for block in ("what", "next")}
+    return {**context, **words}
 
 
 def _attach(message: EmailMessage, attached: Attached, content: bytes) -> None:

@@ -1,29 +1,34 @@
-"""What notify hears, and the two things it does of itself: sending what is owed, recalling deadlines.
+"""What notify hears, and what it does of itself: sending what is owed, recalling deadlines, the mail of the morning.
 
-Which letters are owed is in `owed.py`, how they read in `letters/`, the ledger in `store.py`.
+Which letters are owed is in `owed.py`, how they read in `letters/`, the ledger in `store.py` and `waiting.py`.
 """
 
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
 from email.headerregistry import Address
 from uuid import UUID
 
-from services.notify import owed, recall, reminders, smtp, store
+from services.notify import daily, owed, recall, reminders, smtp, store, waiting
 from services.notify.address import BadAddress
 from services.notify.compose import LETTERS, Unwritable, compose
+from services.notify.hours import Hours
 from services.notify.owed import Owed
+from services.notify.store import Gate
 from shared.contracts import registry
 from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened
-from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailUnknown
+from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailsSettled, MailUnknown
+from shared.contracts.problem import MOST, Problem, problem
 from shared.contracts.registry import EventType
-from shared.contracts.submission import PackageJudged
+from shared.contracts.submission import EventAccepted, PackageJudged
+from shared.contracts.types import Finding
 from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
 from shared.runtime import files, metrics
+from shared.runtime.database import Connection
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
@@ -32,6 +37,10 @@ PATIENCE = (5, 15, 60, 300, 900)
 """Seconds between attempts when nothing was sent; the last repeats."""
 GIVE_UP_AFTER = 100
 """Attempts, at 15 minutes a day: then the mail has failed and a person must see to it."""
+
+NO_HEAD_AFTER = timedelta(hours=1)
+"""After which operators get their report without the head of the audit stream: review has not told it. Counted from
+when this process first saw the day, because a process that was down has heard nothing."""
 
 SETTLED: dict[str, tuple[EventType, type[MailSettled]]] = {
     "sent": (registry.MAIL_SENT, MailSent),
@@ -47,10 +56,16 @@ class Notify:
     calendar: Calendar = field(default_factory=Calendar.load)
     operators: tuple[str, ...] = ()
     sender: str = ""
+    gate: Gate = field(default_factory=Gate)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     _noted: set[tuple[str, str, str]] = field(default_factory=set)
     _recalled: set[str] = field(default_factory=set)
     _looked_again: bool = False
+    _reminded: datetime | None = None
+    """Up to which moment everything that is to be recalled is in the ledger."""
+    _today: tuple[date, datetime] | None = None
+    """The day, and when this process first saw it."""
+    _reported: date | None = None
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
@@ -59,7 +74,11 @@ class Notify:
                 raise ValueError(f"{compiled.notice.id} {'.'.join(map(str, path))}: {why}")
         self.directory = Directory.load(context.settings.agencies)
         self.calendar = Calendar.load(context.settings.calendars)
-        self.operators, self.sender = context.settings.operators, context.settings.mail_from_name
+        settings = context.settings
+        self.operators, self.sender = settings.operators, settings.mail_from_name
+        if unknown := set(settings.hold_letters) - set(LETTERS):
+            raise ValueError(f"to be held, and no letter: {', '.join(sorted(unknown))}")
+        self.gate = Gate(Hours(settings.sending_hours, self.calendar), frozenset(settings.hold_letters))
 
     # --- what is owed ---
 
@@ -70,9 +89,7 @@ class Notify:
         for item in items:
             data = item.data
             if isinstance(data, AuditHeaded):
-                if self.operators:
-                    counts = await store.waiting(tx.conn)
-                    letters += owed.letters_of_day(data, self.operators, self.sender, **counts)
+                letters += await self._report(tx.conn, data.day, data, tx.now)
                 continue
             compiled = self.notices.get(data.notice)
             if compiled is None:
@@ -87,7 +104,7 @@ class Notify:
                 letters += owed.letters_of_package(notice, data, self.directory)
             elif item.type is registry.SUBMISSION_REFUSED:
                 letters += owed.letters_of_refusal(notice, data, self.directory, event=item.event.id)
-        store.owe(tx.conn, letters)
+        store.owe(tx.conn, letters, self.gate, tx.now)
         fresh = facts - self._noted
         store.note(tx.conn, sorted(fresh))
         # Only a saving: what is noted need not be written again.
@@ -115,23 +132,101 @@ class Notify:
                     needed = deadline.unless or deadline.only
                     done = await store.facts(conn, notice.id) if needed else set()
                     letters += [
-                        owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar, now)
+                        owed.letter_of_deadline(notice, deadline, rung, a, self.directory, self.calendar)
                         for kind in deadline.remind
                         for a in self.directory.of_kind(kind)
                         if reminders.concerns(notice, deadline, a) and reminders.binds(deadline, a.code, done)
                     ]
                     entered.add(key)
-            store.owe(conn, letters)
+            store.owe(conn, letters, self.gate, now)
         # After the commit: a rung that was rolled back must be entered by the next turn.
         self._recalled |= entered
         looked = recall.MOST
         while looked == recall.MOST:
             async with context.engine.begin() as conn:
                 looked, letters = await recall.recall(conn, self.notices, self.directory, self.calendar, now)
-                store.owe(conn, letters)
+                store.owe(conn, letters, self.gate, now)
             entered |= {letter.key for letter in letters}
+        self._reminded = now
         if entered:
             self.work.set()
+
+    # --- what waits ---
+
+    async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
+        """What issuers say of mails that are held."""
+        for item in items:
+            said: MailsSettled = item.data
+            if wrong := self._may_not(said, item.token):
+                tx.refuse(item, wrong)
+                continue
+            found = await waiting.settle(tx.conn, said, item.token, item.event.id, self.gate, tx.now)
+            if not found.done:
+                why = "没有这样的留存邮件，或者已经处理过"
+                tx.refuse(item, problem("held", "没有留存的邮件", why, status=404))
+                continue
+            errors = tuple(
+                Finding(
+                    rule="held",
+                    code="held",
+                    severity="info",
+                    clause="R-GEN-012",
+                    detail="这封邮件不在留存，未处理",
+                    pointer=f"#/data/mails/{said.mails.index(mail)}",
+                )
+                for mail in found.missing[:MOST]
+            )
+            told = EventAccepted(accepted=item.event.id, type=item.event.type, errors=errors)
+            tx.answer(item, registry.EVENT_ACCEPTED, told)
+        tx.after.append(self.work.set)
+
+    def _may_not(self, said: MailsSettled, publisher: str) -> Problem | None:
+        compiled = self.notices.get(said.notice)
+        if compiled is None:
+            return problem("notice", "没有这个通知", "请核对 notice", status=404)
+        if compiled.notice.issuer != publisher:
+            return problem("authority", "无权办理", "留存的邮件由发文单位处理", status=403)
+        if not self.directory.may_sign(publisher, said.officer):
+            return problem(
+                "officer", "经办人不属于本单位", "经办人的代码不在本单位的名单中，请核对", status=403
+            )
+        if said.text and said.action != "edit":
+            return problem("held", "多写了 text", "text 只用于 edit（补充说明）")
+        return None
+
+    async def gather(self, context: Context) -> None:
+        """Every second, after `remind`: the mail of the morning, of all that had come when everything was recalled."""
+        until = self._reminded
+        async with context.engine.connect() as conn:
+            if until is None or not await waiting.any_gathered(conn, until):
+                return
+        async with context.engine.begin() as conn:
+            made = await waiting.merge(conn, until, self.gate.hours)
+        if made:
+            self.work.set()
+
+    async def report(self, context: Context) -> None:
+        """Every second: the report of the day, should nothing be heard of the audit stream."""
+        now = context.clock.now()
+        today = now.astimezone(SHANGHAI).date()
+        if self._today is None or self._today[0] != today:
+            self._today = today, now
+        if not self.operators or self._reported == today or now < self._today[1] + NO_HEAD_AFTER:
+            return
+        async with context.engine.begin() as conn:
+            if not await store.reported(conn, today, self.operators):
+                store.owe(conn, await self._report(conn, today, None, now), self.gate, now)
+        self._reported = today
+        self.work.set()
+
+    async def _report(
+        self, conn: Connection, day: date, headed: AuditHeaded | None, now: datetime
+    ) -> list[Owed]:
+        if not self.operators:
+            return []
+        notices = [compiled.notice for compiled in self.notices.values()]
+        parts = await daily.parts(conn, headed, notices, self.directory, self.calendar, now)
+        return owed.letters_of_day(day, headed, self.operators, self.sender, parts)
 
     # --- sending ---
 
@@ -169,7 +264,8 @@ class Notify:
     async def _one(self, context: Context, relay: smtp.Relay, worker: int) -> bool:
         settings = context.settings
         async with context.engine.begin() as conn:
-            claimed = await store.claim(conn, worker)
+            now = context.clock.now()
+            claimed = await store.claim(conn, worker, now, open_=self.gate.hours.open(now))
         if claimed is None:
             return False
         letter, attempt = claimed
@@ -206,9 +302,9 @@ class Notify:
             case smtp.Later(why) if attempt >= GIVE_UP_AFTER:
                 await self._settle(context, letter, attempt, "failed", why)
             case smtp.Later(why):
-                wait = PATIENCE[min(attempt, len(PATIENCE)) - 1]
+                wait = timedelta(seconds=PATIENCE[min(attempt, len(PATIENCE)) - 1])
                 async with context.engine.begin() as conn:
-                    await store.postpone(conn, letter.mail, attempt, why, wait)
+                    await store.postpone(conn, letter.mail, attempt, why, context.clock.now() + wait)
                 metrics.MAILS.labels(letter.letter, "postponed").inc()
         return True
 
@@ -216,13 +312,13 @@ class Notify:
         self, context: Context, letter: Owed, attempt: int, state: str, why: str | None
     ) -> None:
         async with context.delivery.transaction() as tx:
-            if await store.settle(tx.conn, letter.mail, attempt, state, why):
+            if await store.settle(tx.conn, letter.mail, attempt, state, why, tx.now):
                 _tell(tx, letter.mail, letter.letter, letter.to, letter.case, state, why, attempt)
 
     async def recover(self, context: Context) -> None:
         """Every second: what dead workers left behind."""
         async with context.delivery.transaction() as tx:
-            for row in await store.recover(tx.conn, await store.orphans(tx.conn)):
+            for row in await store.recover(tx.conn, await store.orphans(tx.conn), tx.now):
                 _tell(tx, row.id, row.letter, row.to_code, row.case, "unknown", "worker died", row.attempt)
 
 
@@ -238,8 +334,8 @@ def _tell(
 notify = Notify()
 service = Service(
     "notify",
-    {"evt": notify.on_evt},
+    {"in": notify.on_in, "evt": notify.on_evt},
     setup=notify.setup,
     tasks=(notify.send, notify.send),
-    sweeps=(notify.remind, notify.recover),
+    sweeps=(notify.recover, notify.remind, notify.gather, notify.report),
 )

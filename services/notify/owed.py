@@ -5,12 +5,12 @@ is `smtp.py`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
 from uuid import UUID
 
 from services.notify import cases
+from services.notify.hours import When, when_of
 from services.notify.quotes import (
     Params,
     address_of,
@@ -32,12 +32,9 @@ from shared.contracts.envelope import derived_id
 from shared.contracts.problem import MOST
 from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRefused
 from shared.contracts.types import Finding, Party
-from shared.notices.calendar import SHANGHAI, Calendar
+from shared.notices.calendar import Calendar
 from shared.notices.directory import Agency, Directory
 from shared.notices.model import Deadline, Notice
-
-When = Literal["now", "hours", "morning"]
-"""When it is sent: at once; within the sending hours of a working day; with others in the agency's morning mail."""
 
 SEVERITIES = ("hard", "soft", "info")
 
@@ -51,7 +48,11 @@ class Attached:
 @dataclass(frozen=True, slots=True)
 class Owed:
     """One letter to one recipient on one occasion. `key` is made of stable ids only, so that the same
-    occasion, told twice, is owed once; `address` is absent when nobody knows it, and then a person must."""
+    occasion, told twice, is owed once; `address` is absent when nobody knows it, and then a person must.
+
+    `when` it may leave is in `hours.py`. Of the reminders of one `ladder` a newer one takes the place of an older that
+    has not left. One that is to `hold` waits for somebody to release it.
+    """
 
     key: str
     letter: str
@@ -62,11 +63,18 @@ class Owed:
     case: UUID | None = None
     attachments: tuple[Attached, ...] = ()
     when: When = "now"
+    ladder: str | None = None
+    hold: bool = False
 
     @property
     def mail(self) -> UUID:
         """The id of the mail, and so its Message-ID."""
         return UUID(derived_id("mail", self.key))
+
+    @property
+    def notice(self) -> str:
+        """The notice that it is about; none of what is ours alone."""
+        return str(self.params.get("notice_id", ""))
 
 
 def letters_of_case(
@@ -78,16 +86,13 @@ def letters_of_case(
     A case that a package opened owes no `accepted`: the answer to the package has told it.
     """
     return [
-        replace(
-            _to(
-                f"case/{change.case}/{change.version}/{one.letter}/{one.party.code}",
-                one.letter,
-                one.party,
-                one.params,
-                change.case,
-            ),
-            # The last rung of a duty's ladder: the clock brings it about, on whatever day that is.
-            when="hours" if one.letter == "duty_missed" else "now",
+        _to(
+            f"case/{change.case}/{change.version}/{one.letter}/{one.party.code}",
+            one.letter,
+            one.party,
+            one.params,
+            change.case,
+            hold=one.hold,
         )
         for one in cases.told(notice, change, directory, at)
     ]
@@ -140,7 +145,6 @@ def letter_of_deadline(
     agency: Agency,
     directory: Directory,
     calendar: Calendar,
-    now: datetime,
 ) -> Owed:
     last = deadline.until or deadline.on
     params = {
@@ -154,10 +158,11 @@ def letter_of_deadline(
         "after": "",
         "renewal": None,
     }
+    ladder = f"deadline/{notice.id}/{deadline.id}/{agency.code}"
     # With the day: a date that is moved is recalled anew.
     key = f"deadline/{notice.id}/{deadline.id}/{last}/{rung.key}/{agency.code}"
     party = Party(code=agency.code, kind=agency.kind, name=agency.name, email=agency.email)
-    return replace(_to(key, deadline.letter or "deadline", party, params), when=_when(last, now))
+    return _to(key, deadline.letter or "deadline", party, params, ladder=ladder)
 
 
 def letters_of_occasion(
@@ -167,39 +172,38 @@ def letters_of_occasion(
     rung: Rung,
     directory: Directory,
     calendar: Calendar,
-    now: datetime,
 ) -> list[Owed]:
     """The reminders that a case waits for something; `change` is the step that brought it into its stage."""
-    key = f"case/{change.case}/{occasion.key}/{rung.key}"
-    when = _when(occasion.awaited.due, now)
+    # Without the day: what is due on another day now takes the place of what was said of the former.
+    ladder = f"case/{change.case}/{occasion.key.rpartition('/')[0]}"
     return [
-        replace(
-            _to(f"{key}/{one.party.code}", one.letter, one.party, one.params, case=change.case), when=when
+        _to(
+            f"case/{change.case}/{occasion.key}/{rung.key}/{one.party.code}",
+            one.letter,
+            one.party,
+            one.params,
+            case=change.case,
+            ladder=f"{ladder}/{one.party.code}",
         )
         for one in cases.recalled(notice, change, occasion, directory, calendar)
     ]
 
 
-def _when(due: date, now: datetime) -> When:
-    return "hours" if (due - now.astimezone(SHANGHAI).date()).days <= 1 else "morning"
-
-
 def letters_of_day(
-    headed: AuditHeaded, operators: Sequence[str], sender: str, *, dead: int, unknown: int
+    day: date, headed: AuditHeaded | None, operators: Sequence[str], sender: str, parts: Sequence[Params]
 ) -> list[Owed]:
-    """To whoever operates us, once a day: the head of the audit stream, which is to be kept elsewhere, and what waits
-    for a person. `dead` are events, here and in review; `unknown` are mails."""
+    """To whoever operates us, once a day: what has failed and what waits for a person (`parts`, see `daily.py`), and
+    the head of the audit stream, which is to be kept elsewhere; `headed` is missing when review has told none."""
     params = {
         **plain("运维日报", None, sender, "", "系统运维"),
-        "day": headed.day.isoformat(),
-        "seq": headed.seq,
-        "lines": headed.lines,
-        "head": headed.head,
-        "dead": headed.dead + dead,
-        "unknown": unknown,
+        "day": day.isoformat(),
+        "seq": headed.seq if headed else None,
+        "lines": headed.lines if headed else None,
+        "head": headed.head if headed else None,
+        "parts": list(parts),
     }
     return [
-        Owed(f"daily/{headed.day}/{address}", "daily", "operators", "运维人员", address, params)
+        Owed(f"daily/{day}/{address}", "daily", "operators", "运维人员", address, params)
         for address in operators
     ]
 
@@ -214,10 +218,11 @@ def crossed(notice: Notice, letters: Sequence[str]) -> Iterator[tuple[tuple[str 
                 yield where, f"没有信函 {outcome.letter}；现有 {listed}"
             if key in cases.TOLD:
                 yield ("procedure", "stages", i, "outcomes", key), f"结果名 {key} 由系统使用，请另取名称"
-            twins = {o.letter for _, o in cases.decisions(notice, key, outcome.to)}
+            twins = {(o.letter, o.hold) for _, o in cases.decisions(notice, key, outcome.to)}
             if len(twins) > 1:
                 # A change of a case names its outcome and where it led, not where it came from.
-                yield where, f"结果 {key} → {outcome.to} 在不同阶段写了不同的信函；请改用不同的结果名"
+                what = "不同的信函" if len({letter for letter, _ in twins}) > 1 else "不同的留存（hold）"
+                yield where, f"结果 {key} → {outcome.to} 在不同阶段写了{what}；请改用不同的结果名"
     for i, deadline in enumerate(notice.deadlines):
         if deadline.letter and deadline.letter not in letters:
             yield ("deadlines", i, "letter"), f"没有信函 {deadline.letter}；现有 {listed}"
@@ -230,8 +235,14 @@ def _to(
     params: Params,
     case: UUID | None = None,
     attachments: tuple[Attached, ...] = (),
+    *,
+    ladder: str | None = None,
+    hold: bool = False,
 ) -> Owed:
-    return Owed(key, letter, party.code, party.name, party.email, params, case, attachments)
+    when = when_of(letter, params)
+    return Owed(
+        key, letter, party.code, party.name, party.email, params, case, attachments, when, ladder, hold
+    )
 
 
 def _findings(findings: Sequence[Finding]) -> Params:

@@ -22,7 +22,8 @@ RULES_SHOWN = 3
 def common(notice: Notice, directory: Directory) -> Params:
     """What every letter about a notice is given."""
     issuer = party(notice.issuer, directory).name
-    return plain(notice.title, notice.number, issuer, notice.unit or "", issuer + (notice.unit or ""))
+    about = plain(notice.title, notice.number, issuer, notice.unit or "", issuer + (notice.unit or ""))
+    return {**about, "notice_id": notice.id}
 
 
 def plain(about: str, number: str | None, issuer: str, unit: str, ask: str) -> Params:
@@ -36,6 +37,7 @@ def plain(about: str, number: str | None, issuer: str, unit: str, ask: str) -> P
         "case": None,
         "reason": "",
         "reason_name": "审核意见",
+        "note": "",
         "clauses": [],
         "fixes": [],
         "changes": [],

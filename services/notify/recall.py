@@ -116,7 +116,7 @@ async def recall(
             if rung := reminders.come(one, calendar, now):
                 change = CaseChanged.model_validate(row.change)
                 notice = notices[row.notice].notice
-                letters += owed.letters_of_occasion(notice, change, one, rung, directory, calendar, now)
+                letters += owed.letters_of_occasion(notice, change, one, rung, directory, calendar)
                 found[i] = replace(one, told=rung.key)
         looked.append(_looked(row, found, calendar, now))
     _write(conn, looked)

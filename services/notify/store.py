@@ -2,10 +2,13 @@
 
 Which letters are owed is in `owed.py`, the wire in `smtp.py`. The states:
 queued → claimed → data → sent | failed | unknown. `data` is committed before the first byte of the mail
-leaves: a mail in `data` whose worker died may have been taken, and is never sent again by a machine.
+leaves: a mail in `data` whose worker died may have been taken, and is never sent again by a machine. What comes
+before `queued` is in `waiting.py`: held → queued | gathered | discarded, gathered → queued | merged. What a newer
+reminder replaced before it left is `replaced`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +17,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Index, MetaData, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from services.notify.hours import Hours, alone
 from services.notify.owed import Attached, Owed
 from shared.runtime.database import PERSONAL, Connection, delivery_tables, put_later
 
@@ -29,7 +33,7 @@ class Mail(Table, table=True):
     """One mail to one recipient on one occasion; `key` says which occasion, so it is owed once. What a relay
     answers (`why`) quotes the address."""
 
-    __table_args__ = {"info": {PERSONAL: ("address", "params", "attachments", "why")}}
+    __table_args__ = {"info": {PERSONAL: ("address", "params", "attachments", "why", "handled")}}
 
     id: UUID = Field(primary_key=True)
     key: str = Field(unique=True)
@@ -51,6 +55,15 @@ class Mail(Table, table=True):
         sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now())
     )
     settled_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    notice: str = Field(sa_column_kwargs={"server_default": ""})
+    when: str = Field(sa_column_kwargs={"server_default": "now"})
+    ladder: str | None
+    digest: UUID | None
+    """Of a reminder that has come: the mail of that morning, whether it tells of this one or is this one."""
+    handled: list[dict[str, Any]] = Field(
+        sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb"))
+    )
+    """Who released, discarded or edited it while it was held, and when."""
 
 
 class Fact(Table, table=True):
@@ -87,11 +100,53 @@ Index(
     Mail.__table__.c.not_before,  # type: ignore[attr-defined]
     postgresql_where=text("state in ('queued', 'claimed', 'data')"),
 )
+Index(
+    "notify_mail_waiting",
+    Mail.__table__.c.state,  # type: ignore[attr-defined]
+    Mail.__table__.c.not_before,  # type: ignore[attr-defined]
+    postgresql_where=text("state in ('held', 'gathered')"),
+)
+Index(
+    "notify_mail_ladder",
+    Mail.__table__.c.ladder,  # type: ignore[attr-defined]
+    postgresql_where=text("state in ('held', 'gathered', 'queued') and ladder is not null"),
+)
+Index(
+    "notify_mail_digest",
+    Mail.__table__.c.digest,  # type: ignore[attr-defined]
+    postgresql_where=text("digest is not null"),
+)
 
 
-def owe(conn: Connection, letters: Iterable[Owed]) -> None:
+@dataclass(frozen=True)
+class Gate:
+    """What decides how a mail enters the ledger: the sending hours, and the letters that are held whatever the notice
+    says."""
+
+    hours: Hours = field(default_factory=Hours)
+    hold: frozenset[str] = frozenset()
+
+    def enter(self, o: Owed, now: datetime) -> tuple[str, datetime]:
+        """State, and the moment before which it is not sent. What is about no notice has no issuer, so there would be
+        nobody to release it."""
+        if o.address is None:
+            return "failed", now
+        if o.notice and (o.hold or o.letter in self.hold):
+            return "held", now
+        return self.leave(o.when, None if o.attachments else o.params.get("due"), now)
+
+    def leave(self, when: str, due: Mapping[str, Any] | None, now: datetime) -> tuple[str, datetime]:
+        if when == "morning" and self.hours.between:
+            then = self.hours.morning(now)
+            if not alone(due, now, then):
+                return "gathered", then
+        return "queued", now if when == "now" else self.hours.next(now)
+
+
+def owe(conn: Connection, letters: Iterable[Owed], gate: Gate, now: datetime) -> None:
     """Enter letters into the ledger; one that is there already stays as it is. Without an address a mail
     fails at once, with its reason, where an operator sees it: silence would be worse."""
+    found = [(o, *gate.enter(o, now)) for o in letters]
     put_later(
         conn,
         "notify.mail",
@@ -106,14 +161,42 @@ def owe(conn: Connection, letters: Iterable[Owed]) -> None:
                 "params": o.params,
                 "attachments": [{"sha256": a.sha256, "name": a.name} for a in o.attachments],
                 "case": o.case,
-                "state": "queued" if o.address else "failed",
+                "state": state,
                 "attempt": 0,
-                "not_before": "2000-01-01T00:00:00Z",
+                "not_before": not_before,
                 "why": None if o.address else "no address",
-                "owed_at": "now",
+                "owed_at": now,
+                "settled_at": None if o.address else now,
+                "notice": o.notice,
+                "when": o.when,
+                "ladder": o.ladder,
+                "handled": [],
             }
-            for o in letters
+            for o, state, not_before in found
         ],
+    )
+    if ladders := [o for o, _, _ in found if o.ladder]:
+        # Only what was there before this statement; what was owed later, by a faster clock, is the newer one.
+        conn.later(
+            "update notify.mail set state = 'replaced', settled_at = cast(:now as timestamptz) "
+            "where state in ('held', 'gathered', 'queued') and ladder = any(:ladders) "
+            "and not key = any(:keys) and owed_at < cast(:now as timestamptz)",
+            {"now": now, "ladders": [o.ladder for o in ladders], "keys": [o.key for o in ladders]},
+        )
+
+
+def as_owed(row: Any) -> Owed:
+    return Owed(
+        row.key,
+        row.letter,
+        row.to_code,
+        row.to_name,
+        row.address,
+        row.params,
+        row.case,
+        tuple(Attached(**a) for a in row.attachments),
+        row.when,
+        row.ladder,
     )
 
 
@@ -127,41 +210,28 @@ async def facts(conn: Connection, notice: str) -> set[tuple[str, str]]:
     return {(row.unit, row.fact) for row in rows}
 
 
-async def waiting(conn: Connection) -> dict[str, int]:
-    """What waits for a person: dead events, and mails of which nobody knows whether they were sent."""
-    (row,) = await conn.read(
-        "select (select count(*) from notify.dead where state = 'dead') as dead, "
-        "(select count(*) from notify.mail where state = 'unknown') as unknown"
-    )
-    return dict(row)
+async def reported(conn: Connection, day: date, operators: Sequence[str]) -> bool:
+    """Whether every operator's report of that day is in the ledger."""
+    keys = [f"daily/{day}/{address}" for address in operators]
+    found = await conn.execute("select count(*) from notify.mail where key = any(:keys)", {"keys": keys})
+    return bool(found.scalar() == len(keys))
 
 
 # --- sending -----------------------------------------------------------------------------------------
 
 
-async def claim(conn: Connection, worker: int) -> tuple[Owed, int] | None:
-    """The next mail to send and the number of this attempt, committed by the caller before anything else."""
+async def claim(conn: Connection, worker: int, now: datetime, *, open_: bool) -> tuple[Owed, int] | None:
+    """The next mail to send and the number of this attempt, committed by the caller before anything else. `open_`
+    says whether it is a time for mails that can wait: one that was put off may have become due at night."""
     row = (
         await conn.execute(
             "update notify.mail set state = 'claimed', worker = :worker, attempt = attempt + 1 "
-            "where id = (select id from notify.mail where state = 'queued' and not_before <= now() "
-            "order by not_before limit 1 for update skip locked) returning *",
-            {"worker": worker},
+            "where id = (select id from notify.mail where state = 'queued' and not_before <= :now "
+            "and (\"when\" = 'now' or :open) order by not_before limit 1 for update skip locked) returning *",
+            {"worker": worker, "now": now, "open": open_},
         )
     ).one_or_none()
-    if row is None:
-        return None
-    owed = Owed(
-        row.key,
-        row.letter,
-        row.to_code,
-        row.to_name,
-        row.address,
-        row.params,
-        row.case,
-        tuple(Attached(**a) for a in row.attachments),
-    )
-    return owed, row.attempt
+    return (as_owed(row), row.attempt) if row else None
 
 
 async def begin_data(conn: Connection, mail: UUID, attempt: int) -> bool:
@@ -173,23 +243,24 @@ async def begin_data(conn: Connection, mail: UUID, attempt: int) -> bool:
     return bool(done.rowcount == 1)
 
 
-async def settle(conn: Connection, mail: UUID, attempt: int, state: str, why: str | None) -> bool:
+async def settle(
+    conn: Connection, mail: UUID, attempt: int, state: str, why: str | None, now: datetime
+) -> bool:
     """What became of it. Also a worker that was thought dead may still bring the server's answer."""
     done = await conn.execute(
-        "update notify.mail set state = :state, why = :why, settled_at = now(), worker = null "
+        "update notify.mail set state = :state, why = :why, settled_at = :now, worker = null "
         "where id = :id and attempt = :attempt and state in ('claimed', 'data', 'unknown')",
-        {"id": mail, "attempt": attempt, "state": state, "why": why},
+        {"id": mail, "attempt": attempt, "state": state, "why": why, "now": now},
     )
     return bool(done.rowcount == 1)
 
 
-async def postpone(conn: Connection, mail: UUID, attempt: int, why: str, seconds: float) -> None:
-    """Nothing was sent: try again later."""
+async def postpone(conn: Connection, mail: UUID, attempt: int, why: str, until: datetime) -> None:
+    """Nothing was sent: try again then."""
     await conn.execute(
         "update notify.mail set state = 'queued', why = :why, worker = null, "
-        "not_before = now() + make_interval(secs => :seconds) "
-        "where id = :id and attempt = :attempt and state in ('claimed', 'data')",
-        {"id": mail, "attempt": attempt, "why": why, "seconds": seconds},
+        "not_before = :until where id = :id and attempt = :attempt and state in ('claimed', 'data')",
+        {"id": mail, "attempt": attempt, "why": why, "until": until},
     )
 
 
@@ -202,7 +273,7 @@ async def orphans(conn: Connection) -> list[int]:
     return [row.worker for row in rows]
 
 
-async def recover(conn: Connection, workers: Sequence[int]) -> Sequence[Any]:
+async def recover(conn: Connection, workers: Sequence[int], now: datetime) -> Sequence[Any]:
     """Claims of dead workers: those before DATA are queued again, those after it are unknown for ever."""
     if not workers:
         return ()
@@ -212,9 +283,9 @@ async def recover(conn: Connection, workers: Sequence[int]) -> Sequence[Any]:
         {"workers": list(workers)},
     )
     rows = await conn.execute(
-        "update notify.mail set state = 'unknown', settled_at = now(), why = 'worker died after DATA', "
+        "update notify.mail set state = 'unknown', settled_at = :now, why = 'worker died after DATA', "
         "worker = null where worker = any(:workers) and state = 'data' "
         'returning id, letter, to_code, "case", attempt',
-        {"workers": list(workers)},
+        {"workers": list(workers), "now": now},
     )
     return rows.all()

@@ -1,11 +1,32 @@
-"""What became of a mail that was owed.
+"""What became of a mail that was owed, and what its issuer says of one that is held.
 
 Letters and their wording are not here: those are `services/notify/letters`.
 """
 
+from typing import Annotated, Literal
 from uuid import UUID
 
-from shared.contracts.types import Outbound
+from pydantic import Field
+
+from shared.contracts.case import Officer
+from shared.contracts.types import Inbound, Long, Outbound, Short
+
+
+class MailsSettled(Inbound):
+    """What becomes of mails that are held, said by the issuer of their notice: of those named in `mails`; else of all of
+    the notice, or of one `letter` of it, that are held at that moment.
+
+    `text` belongs to `edit`: a paragraph that the letter says besides (an empty one takes it away again). The facts of
+    a letter cannot be edited.
+    """
+
+    notice: Short
+    letter: Short | None = None
+    mails: Annotated[tuple[UUID, ...], Field(max_length=500)] = ()
+    action: Literal["release", "discard", "edit"]
+    text: Long = ""
+    reason: Annotated[Long, Field(min_length=1)]
+    officer: Officer | None = None
 
 
 class MailSettled(Outbound):

@@ -113,6 +113,7 @@ DECISIONS_MADE = EventType("decisions.made", "in", case.DecisionsMade, AGENCY, (
 DECISIONS_SETTLED = EventType("decisions.settled", "in", case.DecisionsSettled, AGENCY, ("review",))
 SCORE_GIVEN = EventType("score.given", "in", case.ScoreGiven, AGENCY, ("review",))
 FACT_REPORTED = EventType("fact.reported", "in", case.FactReported, AGENCY, ("review",))
+MAILS_SETTLED = EventType("mails.settled", "in", mail.MailsSettled, AGENCY, ("notify",))
 CATALOGUE_REQUESTED = EventType("catalogue.requested", "in", catalogue.CatalogueRequested, CITY, ("export",))
 
 SUBMISSION_ACCEPTED = EventType(
@@ -138,10 +139,10 @@ MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
 MAIL_UNKNOWN = EventType("mail.unknown", "evt", mail.MailUnknown, ("notify",), ())
 
 EVENT_ACCEPTED = EventType(
-    "event.accepted", "out", submission.EventAccepted, ("intake", "review", "export"), AGENCY
+    "event.accepted", "out", submission.EventAccepted, ("intake", "review", "notify", "export"), AGENCY
 )
 EVENT_REJECTED = EventType(
-    "event.rejected", "out", submission.EventRejected, ("intake", "review", "export"), AGENCY
+    "event.rejected", "out", submission.EventRejected, ("intake", "review", "notify", "export"), AGENCY
 )
 
 HISTORY_WRITTEN = EventType("history.written", "audit", case.HistoryWritten, ("review",), ())
@@ -155,6 +156,7 @@ EVENTS: tuple[EventType, ...] = (
     DECISIONS_SETTLED,
     SCORE_GIVEN,
     FACT_REPORTED,
+    MAILS_SETTLED,
     CATALOGUE_REQUESTED,
     SUBMISSION_ACCEPTED,
     SUBMISSION_REFUSED,

@@ -53,6 +53,8 @@ class Outcome(Data):
     `by_filing` comes about by a filing (of one of `forms`, where they are named) and by nothing else. `raised` is
     what the clock does when a ground is raised; `grounds` are those that the clock rests on at the end of a term.
 
+    A `letter` that is to `hold` is written and waits until the issuer releases it.
+
     `judges` are the conditions that this decision must judge, where it needs a judgement: without them, all that its
     role judges but for those that another outcome names. One with `last_days` may be decided only in so many last
     days of the stage's term.
@@ -66,6 +68,7 @@ class Outcome(Data):
     actor: Key | None = None
     needs: tuple[Literal["fixes", "acknowledgement", "ground", "panel", "judgement"], ...] = ()
     letter: str | None = None
+    hold: bool = False
     by_filing: bool = False
     forms: tuple[str, ...] = ()
     raised: bool = False
@@ -81,6 +84,8 @@ class Outcome(Data):
             raise ValueError("forms 只用于由报送引起的结果（by_filing）")
         if self.judges and "judgement" not in self.needs:
             raise ValueError("judges 只用于须作认定的结果（needs: [judgement]）")
+        if self.hold and self.letter is None:
+            raise ValueError("hold 只用于写明信函（letter）的结果")
         return self
 
 

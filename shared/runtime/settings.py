@@ -3,6 +3,7 @@
 Secrets have no default; nothing here reads files or connects.
 """
 
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,9 +42,15 @@ class Settings(BaseSettings):
     mail_from: str = "yiqi@localhost"
     mail_from_name: str = "益企服务平台"
 
+    sending_hours: Annotated[tuple[time, time] | None, NoDecode] = (time(8, 30), time(18))
+    """`08:30-18:00` of working days, in Guangzhou, for mails that can wait (which these are: `services/notify/hours.py`).
+    Empty: at any hour, and no mail of the morning."""
+    hold_letters: Annotated[tuple[str, ...], NoDecode] = ()
+    """Letters, separated by commas, that wait until somebody releases them, besides those that a notice holds."""
+
     operators: Annotated[tuple[str, ...], NoDecode] = ()
-    """Addresses, separated by commas, that get a letter every day: the head of the audit stream, and what waits for a
-    person. None: nobody does."""
+    """Addresses, separated by commas, that get a letter every day: what has failed, what waits for a person, the head
+    of the audit stream. None: nobody does."""
 
     notices: Path | None = None
     agencies: Path | None = None
@@ -70,10 +77,24 @@ class Settings(BaseSettings):
     watchdog: float = 10
     log_level: str = "INFO"
 
-    @field_validator("operators", mode="before")
+    @field_validator("operators", "hold_letters", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
         return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+
+    @field_validator("sending_hours", mode="before")
+    @classmethod
+    def _from_to(cls, value: Any) -> Any:
+        return (
+            [one.strip() for one in value.split("-")] if isinstance(value, str) and value else value or None
+        )
+
+    @field_validator("sending_hours")
+    @classmethod
+    def _in_order(cls, value: tuple[time, time] | None) -> tuple[time, time] | None:
+        if value and value[0] >= value[1]:
+            raise ValueError("from the earlier to the later")
+        return value
 
     @property
     def nats_servers(self) -> list[str]:

@@ -393,6 +393,7 @@ class Lab:
                 "YIQI_NATS_URL": self.nats.url,
                 "YIQI_DATABASE_URL": self.postgres.dsn("bench", f"yiqi_{hop}", self.passwords[hop]),
                 "YIQI_CLOCK": str(self.clock),
+                "YIQI_SENDING_HOURS": "",
                 "YIQI_PORT": str(free_port()),
             }
         return {

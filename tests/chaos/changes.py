@@ -316,12 +316,12 @@ def resending(service: str) -> None:
 
     recover = store.recover
 
-    async def recover_(conn: Any, workers: Sequence[int]) -> Any:
+    async def recover_(conn: Any, workers: Sequence[int], *more: Any) -> Any:
         await conn.execute(
             "update notify.mail set state = 'claimed' where state = 'data' and worker = any(:workers)",
             {"workers": list(workers)},
         )
-        return await recover(conn, workers)
+        return await recover(conn, workers, *more)
 
     _replace(store, recover=recover_)
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from email import message_from_bytes
 from email.header import decode_header
@@ -35,6 +35,8 @@ from services.notify.compose import (
     day,
     due,
 )
+from services.notify.daily import Part
+from services.notify.digest import digests
 from services.notify.owed import (
     Attached,
     Owed,
@@ -316,6 +318,10 @@ def correction() -> Owed:
 HEADED = AuditHeaded(day=date(2025, 3, 6), seq=118, lines=342, head="8d" * 32, dead=0)
 
 
+def part(count: int) -> dict[str, Any]:
+    return asdict(Part("无法处理的消息", count, ["review：2条", "notify：1条"], "yiqi dead list"))
+
+
 def samples() -> list[Owed]:
     """At least one of every letter, and those that read differently."""
     city = {"actor": "440100", "reason": "符合要求"}
@@ -337,13 +343,14 @@ def samples() -> list[Owed]:
         reminder("DL-01"),
         reminder("DL-02"),
         correction(),
-        *letters_of_day(HEADED, ["ops@gz.example"], "益企服务平台", dead=0, unknown=0),
-        *letters_of_day(
-            HEADED.model_copy(update={"day": date(2025, 3, 7), "dead": 2}),
-            ["ops@gz.example"],
-            "益企服务平台",
-            dead=1,
-            unknown=4,
+        *letters_of_day(HEADED.day, HEADED, ["ops@gz.example"], "益企服务平台", [part(0)]),
+        *letters_of_day(date(2025, 3, 7), None, ["ops@gz.example"], "益企服务平台", [part(3)]),
+        *(
+            one
+            for one, _ in digests(
+                date(2025, 3, 6),
+                [replace(o, address="a@th.example") for o in (correction(), reminder("DL-02"))],
+            )
         ),
     ]
 
@@ -395,13 +402,27 @@ def test_every_letter_has_a_sample() -> None:
 
 
 def test_the_operators_are_told_the_head_and_what_waits_once_a_day() -> None:
-    one, two = letters_of_day(HEADED, ["a@gz.example", "b@gz.example"], "益企", dead=1, unknown=0)
+    one, two = letters_of_day(HEADED.day, HEADED, ["a@gz.example", "b@gz.example"], "益企", [part(1)])
     assert [o.key for o in (one, two)] == ["daily/2025-03-06/a@gz.example", "daily/2025-03-06/b@gz.example"]
     assert one.to == "operators"
     assert f"118:{'8d' * 32}" in text(one).replace("\n", "")
-    assert "无法处理的消息：1条" in text(one)
+    assert "无法处理的消息：1（yiqi dead list）\r\n  review：2条\r\n" in text(one)
     assert "有待处理事项" in str(read(written(one))["Subject"])
-    assert letters_of_day(HEADED, [], "益企", dead=1, unknown=0) == []
+    assert letters_of_day(HEADED.day, HEADED, [], "益企", [part(1)]) == []
+
+
+def test_the_operators_are_told_also_that_there_is_nothing() -> None:
+    (one,) = letters_of_day(HEADED.day, HEADED, ["a@gz.example"], "益企", [part(0)])
+    assert "无法处理的消息：0\r\n" in text(one)
+    assert "review" not in text(one)
+    assert "没有收到即为故障" in text(one)
+    assert str(read(written(one))["Subject"]) == "〔运维日报〕2025年3月6日"
+
+
+def test_a_report_without_the_head_says_what_is_missing() -> None:
+    (one,) = letters_of_day(HEADED.day, None, ["a@gz.example"], "益企", [part(0)])
+    assert "没有收到审计锚" in text(one)
+    assert "有待处理事项" in str(read(written(one))["Subject"])
 
 
 @pytest.mark.parametrize("folder", sorted(f.name for f in FOLDER.iterdir() if f.is_dir()))

@@ -58,6 +58,7 @@ def test_only_listed_events_enter_from_outside() -> None:
         "sme.in.v1.*.decisions.settled",
         "sme.in.v1.*.score.given",
         "sme.in.v1.*.fact.reported",
+        "sme.in.v1.*.mails.settled",
         "sme.in.v1.*.catalogue.requested",
     ]
 
@@ -83,6 +84,7 @@ def test_consumers_are_named_by_service_and_stream() -> None:
             ["decision.made", "decisions.made", "decisions.settled", "score.given", "fact.reported"],
         ),
         "review-evt": ("SME_EVT", ["submission.accepted"]),
+        "notify-in": ("SME_IN", ["mails.settled"]),
         "notify-evt": (
             "SME_EVT",
             [

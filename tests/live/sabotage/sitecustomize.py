@@ -43,12 +43,12 @@ def forget(store: ModuleType) -> None:
     """The ledger's promise broken: what a dead worker left after DATA is sent again, as a queue would do."""
     recover = store.recover
 
-    async def forgetting(conn: Any, workers: Sequence[int]) -> Any:
+    async def forgetting(conn: Any, workers: Sequence[int], *more: Any) -> Any:
         await conn.execute(
             "update notify.mail set state = 'claimed' where state = 'data' and worker = any(:workers)",
             {"workers": list(workers)},
         )
-        return await recover(conn, workers)
+        return await recover(conn, workers, *more)
 
     store.recover = forgetting  # type: ignore[attr-defined]
 
