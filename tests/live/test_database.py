@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -613,13 +614,16 @@ async def test_claims_of_a_dead_worker_are_queued_again_or_unknown(postgres: Pos
     """A worker lives as long as its advisory lock; that goes with its connection."""
     url = postgres.dsn(database)
     letters = [Owed(str(n), "accepted", "x", "某单位", "a@b.example", {"n": n}) for n in range(3)]
+    now = datetime(2025, 3, 5, 2, tzinfo=UTC)  # not the database's: mails wait by the clock of the service
     async with connection(url) as conn:
-        notify.owe(conn, [*letters, *letters])
-        notify.owe(conn, letters)  # owed once
+        notify.owe(conn, [*letters, *letters], notify.Gate(), now)
+        notify.owe(conn, letters, notify.Gate(), now)  # owed once
     worker = await asyncpg.connect(url)
     await worker.execute("select pg_advisory_lock(77)")
     async with connection(url) as conn:
-        before, during = await notify.claim(conn, 77), await notify.claim(conn, 77)
+        assert await notify.claim(conn, 77, now - timedelta(seconds=1), open_=True) is None
+        before = await notify.claim(conn, 77, now, open_=True)
+        during = await notify.claim(conn, 77, now, open_=True)
     assert before
     assert during
     assert before[0].key != during[0].key
@@ -636,12 +640,12 @@ async def test_claims_of_a_dead_worker_are_queued_again_or_unknown(postgres: Pos
 
     await eventually(gone, 10, "the lock to be free")
     async with connection(url) as conn:
-        lost = await notify.recover(conn, await notify.orphans(conn))
+        lost = await notify.recover(conn, await notify.orphans(conn), now)
         assert [row.id for row in lost] == [during[0].mail]
         assert await states(conn) == {"queued": 2, "unknown": 1}
         # It was not dead after all, and brings the server's answer.
-        assert await notify.settle(conn, during[0].mail, during[1], "sent", None)
-        assert not await notify.settle(conn, during[0].mail, during[1], "failed", None)
+        assert await notify.settle(conn, during[0].mail, during[1], "sent", None, now)
+        assert not await notify.settle(conn, during[0].mail, during[1], "failed", None, now)
         assert await states(conn) == {"queued": 2, "sent": 1}
 
 

@@ -30,6 +30,12 @@ def faults(text: str) -> tuple[Fault, ...]:
 
 
 ONE = [
+    # a mail that is to wait, and no mail
+    (
+        ("to: selection, needs: [acknowledgement],", "to: selection, needs: [acknowledgement], hold: true,"),
+        "procedure.stages[2].outcomes.accept",
+        "hold 只用于写明信函（letter）的结果",
+    ),
     # a value that is not among those allowed, with the nearest of them
     (
         ("severity: info", "severity: inof"),
