@@ -8,6 +8,9 @@ import asyncio
 import email
 import email.policy
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from email.message import EmailMessage
@@ -181,6 +184,34 @@ def test_held_mails_leave_by_the_word_of_their_issuer_alone(local: Local) -> Non
     assert [(a["action"], a["by"], a["officer"]) for a in discarded["handled"]] == [("discard", CITY, "A001")]
 
 
+def yiqi(local: Local, *arguments: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from services.cli import main; main()", "mail", *arguments],
+        capture_output=True,
+        text=True,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("YIQI_")}, **local.environment},
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_officer_of_the_issuer_does_the_same_by_command(local: Local) -> None:
+    address = "command@th.example"
+    ids = [str(id_) for id_ in held(local, address, 2)]
+    reason = ("--as", CITY, "--reason", "审定")
+    listed = yiqi(local, "held")
+    assert f"{NOTICE} selected：2封" in listed
+    assert address not in listed
+    said = yiqi(local, "edit", ids[0], "--text", "另行通知。", *reason)
+    assert "已在1封中加写补充说明" in said
+    assert "无权办理" in yiqi(local, "release", ids[0][:13], "--as", DISTRICT, "--reason", "x", status=1)
+    assert "没有邮件 ffffffff-0" in yiqi(local, "discard", "ffffffff-0", *reason, status=2)
+    assert "已放行2封" in yiqi(local, "release", "--notice", NOTICE, "--letter", "selected", *reason)
+    wait_until(lambda: len(mails(local, address)) == 2, 20, "what was released")
+    assert len([m for m in mails(local, address) if "补充说明：另行通知。" in text(m)]) == 1
+
+
 def test_a_released_mail_is_sent_once_although_every_process_ends(local: Local) -> None:
     address = "crash@th.example"
     held(local, address, 3)
@@ -191,9 +222,10 @@ def test_a_released_mail_is_sent_once_although_every_process_ends(local: Local) 
     until(local, f"{tried} from notify.mail where address = '{address}'", "an attempt of each")
     for name in local.names:
         local.kill(name)
-        local.launch(name)
     local.mails.refusal = None
     turn(local, "2025-03-07T11:00")
+    for name in local.names:
+        local.launch(name)
     until(local, f"count(*) = 3 from notify.mail where address = '{address}' and state = 'sent'", "them")
     local.ready()
     assert len(mails(local, address)) == 3

@@ -20,7 +20,7 @@ from services.notify.quotes import plain
 from services.notify.store import Gate
 from shared.contracts.mail import MailsSettled
 from shared.notices.calendar import SHANGHAI, Calendar
-from shared.runtime.database import Connection, Database, connect
+from shared.runtime.database import Connection, Database, connect, put
 from shared.runtime.embedded import Postgres
 
 HOURS = Hours((time(8, 30), time(18)), Calendar.load())
@@ -192,7 +192,6 @@ async def test_control_without_one_transaction_a_crash_tells_things_twice(
     postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with ledger(postgres, database) as engine:
-        put = waiting.put
 
         async def at_once(_: Connection, *arguments: Any) -> Any:
             async with engine.begin() as conn:
@@ -376,5 +375,23 @@ async def test_two_who_settle_the_same_are_one_after_the_other(postgres: Postgre
         await owe(engine, NIGHT, *letters, gate=SELECTED)
         done = await asyncio.gather(
             *(settle(engine, a) for a in ("release", "discard", "release", "discard"))
-        )  # type: ignore[arg-type]
+        )
         assert sorted(id_ for one in done for id_ in one.done) == sorted(o.mail for o in letters)
+
+
+async def test_control_without_the_lock_both_who_settle_have_done_it(
+    postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ledger(postgres, database) as engine:
+        await owe(engine, NIGHT, selected(1), gate=SELECTED)
+        execute, both = Connection.execute, asyncio.Barrier(2)
+
+        async def unlocked(self: Connection, sql: str, values: Any = None) -> Any:
+            found = await execute(self, sql.replace(" for update", ""), values)
+            if " for update" in sql:
+                await both.wait()
+            return found
+
+        monkeypatch.setattr(Connection, "execute", unlocked)
+        done = await asyncio.gather(settle(engine, "release"), settle(engine, "discard"))
+        assert [len(one.done) for one in done] == [1, 1]

@@ -46,6 +46,8 @@ PURE = (
     "services/review/telling.py",
     "services/notify/owed.py",
     "services/notify/cases.py",
+    "services/notify/digest.py",
+    "services/notify/hours.py",
     "services/notify/quotes.py",
     "services/notify/reminders.py",
     "services/notify/compose.py",

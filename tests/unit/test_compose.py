@@ -66,7 +66,7 @@ from shared.contracts.types import Finding, Party
 from shared.notices.calendar import Calendar
 from shared.notices.directory import Agency, Directory
 from shared.notices.forms import Row
-from shared.notices.load import load_all
+from shared.notices.load import load, load_all
 from shared.notices.model import Notice
 from tests.unit import test_letters_of_dates as dates
 from tests.unit import test_letters_of_lives as lives
@@ -423,6 +423,57 @@ def test_a_report_without_the_head_says_what_is_missing() -> None:
     (one,) = letters_of_day(HEADED.day, None, ["a@gz.example"], "益企", [part(0)])
     assert "没有收到审计锚" in text(one)
     assert "有待处理事项" in str(read(written(one))["Subject"])
+
+
+def test_a_letter_is_held_where_its_outcome_says_so() -> None:
+    packaged = Path(services.notify.__path__[0]).parents[1] / "shared/notices/data/gz-collection-2025q1.yaml"
+    text_ = packaged.read_text(encoding="utf-8")
+    holding = text_.replace(
+        "to: publication, letter: selected,", "to: publication, letter: selected, hold: true,"
+    )
+    assert holding != text_
+    event = change(CaseAdvanced, stage="publication", outcome="select", actor="440100", reason="符合")
+    for source, held in ((holding, True), (text_, False)):
+        (one,) = letters_of_case(load(source.encode(), "某通知.yaml").notice, event, DIRECTORY)
+        assert (one.letter, one.hold, one.when) == ("selected", held, "now")
+
+
+def test_a_digest_tells_each_item_in_the_words_of_its_letter() -> None:
+    address = "a@th.example"
+    items = [replace(o, address=address) for o in (reminder("DL-02"), reminder("DL-01"), correction())]
+    ((one, _),) = digests(date(2025, 3, 4), items)
+    assert str(read(written(one))["Subject"]) == "〔待办提醒〕3项，最近一项还有3天"
+    said = text(one)
+    places = [said.index(f"{n}. ") for n in (1, 2, 3)]
+    assert places == sorted(places)
+    for words in (
+        "1. 2025年3月7日（星期五）截止（还有3天）",
+        "报送截止：还有3天，特此提醒。",
+        "项目：GZ-2025-1-0012 数字化转型对接会",
+        "依据：",
+        "办理：请在期限之前办理。",
+        "3. 2025年6月1日（星期日）至2025年6月30日",
+    ):
+        assert words in said
+    page = body(one, "html")
+    for words in (
+        "GZ-2025-1-0012",
+        "数字化转型对接会",
+        "报送截止：还有3天",
+        "至2025年6月30日",
+        "请在期限之前办理。",
+    ):
+        assert words in page
+
+
+def test_a_note_is_said_besides_the_facts() -> None:
+    one = of_case(returned())[0]
+    noted = replace(one, params={**one.params, "note": "请于\n本周<办理>"})
+    assert "补充说明：请于\r\n本周<办理>\r\n" in text(noted)
+    assert "本周&lt;办理&gt;" in body(noted, "html")
+    assert "补充说明" not in text(one)
+    old = {name: value for name, value in one.params.items() if name not in ("note", "notice_id")}
+    assert text(replace(one, params=old)) == text(one)  # owed by an earlier release
 
 
 @pytest.mark.parametrize("folder", sorted(f.name for f in FOLDER.iterdir() if f.is_dir()))
