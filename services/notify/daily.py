@@ -117,10 +117,9 @@ async def _counted(conn: Connection, where: str, moment: str, **values: Any) -> 
 
 
 async def overdue(conn: Connection, today: date) -> list[str]:
-    """What is past its date and not done, as far as notify knows: the numbers of returned cases whose filer has not
-    answered. The one place to ask whatever else notify comes to know of what waits."""
+    """The numbers of the cases that wait for something whose day has passed, as far as notify has been told."""
     rows = await conn.read(
-        "select change ->> 'number' as number, due from notify.correction where due < :today order by due, number",
+        "select change ->> 'number' as number, due from notify.waiting where due < :today order by due, number",
         {"today": today},
     )
     return [f"{row.number}，{row.due}" for row in rows]

@@ -1,6 +1,6 @@
 """The mail of the morning: what an agency is reminded of, as one letter sorted by date.
 
-When it goes is in `hours.py`, the ledger's part in `waiting.py`, its wording in `letters/digest`.
+When it goes is in `hours.py`, the ledger's part in `pending.py`, its wording in `letters/digest`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """What notify hears, and what it does of itself: sending what is owed, recalling deadlines, the mail of the morning.
 
-Which letters are owed is in `owed.py`, how they read in `letters/`, the ledger in `store.py` and `waiting.py`.
+Which letters are owed is in `owed.py`, how they read in `letters/`, the ledger in `store.py` and `pending.py`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from email.headerregistry import Address
 from uuid import UUID
 
-from services.notify import daily, owed, recall, reminders, smtp, store, waiting
+from services.notify import daily, owed, pending, recall, reminders, smtp, store
 from services.notify.address import BadAddress
 from services.notify.compose import LETTERS, Unwritable, compose
 from services.notify.hours import Hours
@@ -160,7 +160,7 @@ class Notify:
             if wrong := self._may_not(said, item.token):
                 tx.refuse(item, wrong)
                 continue
-            found = await waiting.settle(tx.conn, said, item.token, item.event.id, self.gate, tx.now)
+            found = await pending.settle(tx.conn, said, item.token, item.event.id, self.gate, tx.now)
             if not found.done:
                 why = "没有这样的留存邮件，或者已经处理过"
                 tx.refuse(item, problem("held", "没有留存的邮件", why, status=404))
@@ -198,10 +198,10 @@ class Notify:
         """Every second, after `remind`: the mail of the morning, of all that had come when everything was recalled."""
         until = self._reminded
         async with context.engine.connect() as conn:
-            if until is None or not await waiting.any_gathered(conn, until):
+            if until is None or not await pending.any_gathered(conn, until):
                 return
         async with context.engine.begin() as conn:
-            made = await waiting.merge(conn, until, self.gate.hours)
+            made = await pending.merge(conn, until, self.gate.hours)
         if made:
             self.work.set()
 

@@ -5,7 +5,7 @@ is `smtp.py`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 
@@ -158,11 +158,11 @@ def letter_of_deadline(
         "after": "",
         "renewal": None,
     }
-    ladder = f"deadline/{notice.id}/{deadline.id}/{agency.code}"
     # With the day: a date that is moved is recalled anew.
     key = f"deadline/{notice.id}/{deadline.id}/{last}/{rung.key}/{agency.code}"
+    ladder = f"deadline/{notice.id}/{deadline.id}/{agency.code}"
     party = Party(code=agency.code, kind=agency.kind, name=agency.name, email=agency.email)
-    return _to(key, deadline.letter or "deadline", party, params, ladder=ladder)
+    return _recalled(_to(key, deadline.letter or "deadline", party, params), ladder)
 
 
 def letters_of_occasion(
@@ -174,19 +174,20 @@ def letters_of_occasion(
     calendar: Calendar,
 ) -> list[Owed]:
     """The reminders that a case waits for something; `change` is the step that brought it into its stage."""
-    # Without the day: what is due on another day now takes the place of what was said of the former.
-    ladder = f"case/{change.case}/{occasion.key.rpartition('/')[0]}"
+    key = f"case/{change.case}/{occasion.key}/{rung.key}"
+    ladder = f"case/{change.case}/{occasion.what}"
     return [
-        _to(
-            f"case/{change.case}/{occasion.key}/{rung.key}/{one.party.code}",
-            one.letter,
-            one.party,
-            one.params,
-            case=change.case,
-            ladder=f"{ladder}/{one.party.code}",
+        _recalled(
+            _to(f"{key}/{one.party.code}", one.letter, one.party, one.params, case=change.case),
+            f"{ladder}/{one.party.code}",
         )
         for one in cases.recalled(notice, change, occasion, directory, calendar)
     ]
+
+
+def _recalled(one: Owed, ladder: str) -> Owed:
+    """A reminder, whichever letter it is: `hours.py` says which of them cannot wait for the morning."""
+    return replace(one, when="morning", ladder=ladder)
 
 
 def letters_of_day(

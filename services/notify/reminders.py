@@ -79,8 +79,12 @@ class Occasion:
     @property
     def key(self) -> str:
         """Within its case. With the day: what is due on another day is recalled anew."""
-        what = f"{self.duty.id}/{self.awaited.period}" if self.duty else f"term/{self.stage.id}"
-        return f"{what}/{self.awaited.due}"
+        return f"{self.what}/{self.awaited.due}"
+
+    @property
+    def what(self) -> str:
+        """On whatever day that is."""
+        return f"{self.duty.id}/{self.awaited.period}" if self.duty else f"term/{self.stage.id}"
 
     @property
     def remind(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 Which letters are owed is in `owed.py`, the wire in `smtp.py`. The states:
 queued → claimed → data → sent | failed | unknown. `data` is committed before the first byte of the mail
 leaves: a mail in `data` whose worker died may have been taken, and is never sent again by a machine. What comes
-before `queued` is in `waiting.py`: held → queued | gathered | discarded, gathered → queued | merged. What a newer
+before `queued` is in `pending.py`: held → queued | gathered | discarded, gathered → queued | merged. What a newer
 reminder replaced before it left is `replaced`.
 """
 
@@ -101,7 +101,7 @@ Index(
     postgresql_where=text("state in ('queued', 'claimed', 'data')"),
 )
 Index(
-    "notify_mail_waiting",
+    "notify_mail_pending",
     Mail.__table__.c.state,  # type: ignore[attr-defined]
     Mail.__table__.c.not_before,  # type: ignore[attr-defined]
     postgresql_where=text("state in ('held', 'gathered')"),

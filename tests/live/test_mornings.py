@@ -1,7 +1,7 @@
 """notify as two processes that wait: one mail of a morning although one of them ends while making it, held mails by the
 word of their issuer, the report of the day.
 
-The ledger's part alone is in `test_waiting.py`.
+The ledger's part alone is in `test_pending.py`.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from shared.contracts.mail import MailsSettled
 from shared.contracts.registry import EventType
 from shared.contracts.types import Party
 from shared.notices.calendar import SHANGHAI
+from shared.runtime.clock import Clock
 from shared.runtime.embedded import wait_until
 from shared.runtime.streams import EVT
 
@@ -64,7 +65,7 @@ def turn(local: Local, text: str) -> None:
 def say(local: Local, type_: EventType, data: Any, *cause: object) -> None:
     async def saying() -> None:
         client = await local.connect("review")
-        _, body = type_.wire(data, *cause, at=datetime.now(UTC))
+        _, body = type_.wire(data, *cause, at=Clock(local.clock).now())
         await client.jetstream().publish(type_.subject(DISTRICT), body, stream=EVT)
         await client.close()
 
@@ -96,7 +97,7 @@ def rows(local: Local, sql: str) -> list[dict[str, Any]]:
 
 
 def until(local: Local, sql: str, what: str) -> None:
-    wait_until(lambda: local.postgres.sql(f"select {sql}", "yiqi").strip() == "t", 20, what)
+    wait_until(lambda: local.postgres.sql(f"select {sql}", "yiqi").strip() == "t", 40, what)
 
 
 def mails(local: Local, address: str) -> list[EmailMessage]:
@@ -131,7 +132,7 @@ def test_two_processes_make_one_mail_of_a_morning_although_one_ends_while_making
     # Decisions go at once. Of all three dates the last working day three days before is the Friday.
     until(local, "count(*) = 3 from notify.mail where letter = 'returned' and state = 'sent'", "the returns")
     turn(local, "2025-03-07T09:00")
-    wait_until(lambda: any(p.poll() == 137 for p in local.running.values()), 20, "the end of a process")
+    wait_until(lambda: any(p.poll() == 137 for p in local.running.values()), 40, "the end of a process")
     for name, process in list(local.running.items()):
         if process.poll() is not None:
             local.launch(name)
@@ -208,7 +209,7 @@ def test_an_officer_of_the_issuer_does_the_same_by_command(local: Local) -> None
     assert "无权办理" in yiqi(local, "release", ids[0][:13], "--as", DISTRICT, "--reason", "x", status=1)
     assert "没有邮件 ffffffff-0" in yiqi(local, "discard", "ffffffff-0", *reason, status=2)
     assert "已放行2封" in yiqi(local, "release", "--notice", NOTICE, "--letter", "selected", *reason)
-    wait_until(lambda: len(mails(local, address)) == 2, 20, "what was released")
+    wait_until(lambda: len(mails(local, address)) == 2, 40, "what was released")
     assert len([m for m in mails(local, address) if "补充说明：另行通知。" in text(m)]) == 1
 
 
@@ -238,7 +239,7 @@ def test_operators_are_told_once_a_day_what_waits_with_or_without_the_head(local
     headed = AuditHeaded(day=date(2025, 3, 8), seq=7, lines=9, head="8d" * 32, dead=2)
     for n in range(2):
         say(local, registry.AUDIT_HEADED, headed, n)
-    wait_until(lambda: reports(local, "3月8日"), 20, "the report")
+    wait_until(lambda: reports(local, "3月8日"), 40, "the report")
     (report,) = reports(local, "3月8日")
     assert "7:8d8d" in text(report)
     assert "无法处理的消息：2（yiqi dead list）\n  review：2条\n  notify：0条\n" in text(report)
@@ -251,11 +252,11 @@ def test_operators_are_told_once_a_day_what_waits_with_or_without_the_head(local
         local.launch(name)
     local.ready()
     turn(local, "2025-03-09T14:00")  # nothing was heard of review, for an hour of both
-    wait_until(lambda: reports(local, "3月9日"), 20, "the report without the head")
+    wait_until(lambda: reports(local, "3月9日"), 40, "the report without the head")
     assert "今日没有收到审计锚" in text(reports(local, "3月9日")[0])
     say(local, registry.AUDIT_HEADED, headed.model_copy(update={"day": date(2025, 3, 9)}), "late")
     marker = uuid4()
     say(local, registry.CASE_RETURNED, change(CaseReturned, "marker@th.example", case=marker, number="F3-M",
         title="x", stage="correction", outcome="return", due=date(2025, 3, 20)), marker)  # fmt: skip
-    wait_until(lambda: len(mails(local, "marker@th.example")) == 1, 20, "what came after it")
+    wait_until(lambda: len(mails(local, "marker@th.example")) == 1, 40, "what came after it")
     assert [len(reports(local, day)) for day in ("3月8日", "3月9日")] == [1, 1]

@@ -77,7 +77,7 @@ async def sent(engine: Database, now: datetime, calendar: Calendar = CALENDAR) -
     before = await rungs(engine)
     async with engine.begin() as conn:
         _, letters = await recall.recall(conn, NOTICES, DIRECTORY, calendar, now)
-        store.owe(conn, letters)
+        store.owe(conn, letters, store.Gate(), now)
     return [key for key in await rungs(engine) if key not in before]
 
 
@@ -177,7 +177,7 @@ async def test_what_is_rolled_back_is_done_by_the_next_turn(engine: Database) ->
     async def dies() -> None:
         async with engine.begin() as conn:
             _, letters = await recall.recall(conn, NOTICES, DIRECTORY, CALENDAR, at(3, 11))
-            store.owe(conn, letters)
+            store.owe(conn, letters, store.Gate(), at(3, 11))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

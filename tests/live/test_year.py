@@ -39,8 +39,8 @@ def test_without_the_key_of_the_ledger_reminders_come_twice(
 ) -> None:
     real = store.owe
 
-    def forgetful(conn: Any, letters: Sequence[Owed]) -> None:
-        real(conn, [replace(one, key=f"{one.key}/{uuid4()}") for one in letters])
+    def forgetful(conn: Any, letters: Sequence[Owed], *more: Any) -> None:
+        real(conn, [replace(one, key=f"{one.key}/{uuid4()}") for one in letters], *more)
 
     monkeypatch.setattr(store, "owe", forgetful)
     assert spring(postgres, "key").total.twice > 0

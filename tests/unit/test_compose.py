@@ -302,7 +302,7 @@ def of_case(event: CaseChanged) -> list[Owed]:
 def reminder(id_: str) -> Owed:
     deadline = next(d for d in NOTICE.deadlines if d.id == id_)
     rung = rungs(deadline, CALENDAR)[0]
-    return letter_of_deadline(NOTICE, deadline, rung, DISTRICT, DIRECTORY, CALENDAR, rung.at)
+    return letter_of_deadline(NOTICE, deadline, rung, DISTRICT, DIRECTORY, CALENDAR)
 
 
 def correction() -> Owed:
@@ -311,7 +311,7 @@ def correction() -> Owed:
     awaits = [{"began": "2025-03-05", "due": event.due.isoformat()}]
     (one,) = occasions(NOTICE, event.stage, awaits)
     rung = one.rungs(CALENDAR)[0]
-    (owed,) = letters_of_occasion(NOTICE, event, one, rung, DIRECTORY, CALENDAR, rung.at)
+    (owed,) = letters_of_occasion(NOTICE, event, one, rung, DIRECTORY, CALENDAR)
     return owed
 
 
@@ -742,7 +742,7 @@ def test_a_form_that_continues_a_case_rests_on_its_own_clause() -> None:
 def reminder_of(notice: Notice, id_: str, agency: Agency = DISTRICT) -> Owed:
     deadline = notice.by_deadline[id_]
     rung = rungs(deadline, CALENDAR)[0]
-    return letter_of_deadline(notice, deadline, rung, agency, DIRECTORY, CALENDAR, rung.at)
+    return letter_of_deadline(notice, deadline, rung, agency, DIRECTORY, CALENDAR)
 
 
 def test_a_reminder_prints_the_hour_of_its_deadline() -> None:

@@ -52,7 +52,7 @@ def recalled(change: CaseChanged, rung: str, **waits: Any) -> list[Owed]:
     notice = NOTICES[change.notice]
     (one,) = occasions(notice, change.stage, [awaited])
     (found,) = (r for r in one.rungs(CALENDAR) if r.key == rung)
-    return letters_of_occasion(notice, change, one, found, DIRECTORY, CALENDAR, found.at)
+    return letters_of_occasion(notice, change, one, found, DIRECTORY, CALENDAR)
 
 
 REPORT = recalled(at("recognised"), "30", duty="DL-06", period="2025", due=date(2026, 2, 28))
@@ -93,10 +93,10 @@ def text(owed: Owed, now: datetime) -> str:
         # The district files for its cluster: one mail, though it plays two parts.
         (REPORT, [("duty_due", "440106", "morning")]),
         (VALIDITY, [("expiring", "440106", "morning"), ("expiring", "440100", "morning")]),
-        (PUBLIC, [("expiring", "440100", "hours")]),
+        (PUBLIC, [("expiring", "440100", "morning")]),
         (COMPACT, [("deadline", "k6-park", "morning")]),
-        (SUMMARY, [("duty_due", "k6-park", "hours"), ("duty_due", "cyyqsh", "hours")]),
-        (OVERDUE, [("deadline", "440106", "hours")]),
+        (SUMMARY, [("duty_due", "k6-park", "morning"), ("duty_due", "cyyqsh", "morning")]),
+        (OVERDUE, [("deadline", "440106", "morning")]),
     ],
 )
 def test_who_is_reminded_is_what_the_notice_says(

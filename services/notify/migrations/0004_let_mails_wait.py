@@ -23,7 +23,7 @@ def upgrade() -> None:
     ):
         op.add_column("mail", column, schema="notify")
     for name, columns, where in (
-        ("notify_mail_waiting", ["state", "not_before"], "state in ('held', 'gathered')"),
+        ("notify_mail_pending", ["state", "not_before"], "state in ('held', 'gathered')"),
         (
             "notify_mail_ladder",
             ["ladder"],

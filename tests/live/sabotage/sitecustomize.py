@@ -64,9 +64,9 @@ def bare(shim: ModuleType) -> None:
     shim.install = lambda: None  # type: ignore[attr-defined]
 
 
-def halfway(waiting: ModuleType) -> None:
+def halfway(pending: ModuleType) -> None:
     """The first process that makes the mail of a morning ends when that is written and its items are not."""
-    become, there = waiting._become, Path(os.environ["HALFWAY"])
+    become, there = pending._become, Path(os.environ["HALFWAY"])
 
     def first() -> bool:
         try:
@@ -80,7 +80,7 @@ def halfway(waiting: ModuleType) -> None:
             os._exit(137)
         return await become(conn, letters, state, *more)
 
-    waiting._become = becoming  # type: ignore[attr-defined]
+    pending._become = becoming  # type: ignore[attr-defined]
 
 
 CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
@@ -90,7 +90,7 @@ CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
     "impatient": ("shared.runtime.delivery", impatient),
     "bare": ("shared.runtime.shim", bare),
     "forget": ("services.notify.store", forget),
-    "halfway": ("services.notify.waiting", halfway),
+    "halfway": ("services.notify.pending", halfway),
 }
 
 

@@ -23,8 +23,12 @@ from shared.runtime.database import Connection, put
 
 
 async def any_gathered(conn: Connection, until: datetime) -> bool:
-    """Whether some have come; without a lock, because nearly always none have."""
-    sql = "select 1 from notify.mail where state = 'gathered' and not_before <= :until limit 1"
+    """Whether some have come; without a lock, because nearly always none have. Not while another process is still
+    recalling what is due by then: it belongs to the same mail."""
+    sql = (
+        "select 1 from notify.mail where state = 'gathered' and not_before <= :until "
+        "and not exists (select 1 from notify.waiting where next_at <= :until) limit 1"
+    )
     return bool(await conn.read(sql, {"until": until}))
 
 

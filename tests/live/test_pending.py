@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.notify import digest, store, waiting
+from services.notify import digest, pending, store
 from services.notify.hours import Hours
 from services.notify.owed import Owed
 from services.notify.quotes import plain
@@ -71,7 +71,7 @@ async def owe(engine: Database, now: datetime, *letters: Owed, gate: Gate = GATE
 
 async def merge(engine: Database, now: datetime) -> int:
     async with engine.begin() as conn:
-        return await waiting.merge(conn, now, HOURS)
+        return await pending.merge(conn, now, HOURS)
 
 
 async def rows(engine: Database, where: str = "true") -> list[Any]:
@@ -160,6 +160,22 @@ async def test_an_outage_over_the_morning_does_not_make_mails_at_night(
         assert await merge(engine, at("2025-03-10T09:00")) == 1
 
 
+async def test_the_mail_of_the_morning_waits_until_all_is_recalled(postgres: Postgres, database: str) -> None:
+    """Another process may be in the middle of it: what it recalls belongs to the same mail."""
+    async with ledger(postgres, database) as engine:
+        await owe(engine, NIGHT, owed(1))
+        row = f"'{uuid4()}', 1, 'n', 's', timestamptz '{MORNING.isoformat()}'"
+        async with engine.begin() as conn:
+            await conn.execute(
+                f'insert into notify.waiting ("case", version, notice, stage, next_at) values ({row})'
+            )
+        async with engine.connect() as conn:
+            assert not await pending.any_gathered(conn, MORNING)
+            await conn.execute("update notify.waiting set next_at = null")
+            assert await pending.any_gathered(conn, MORNING)
+            assert not await pending.any_gathered(conn, NIGHT)
+
+
 class Crash(Exception):
     pass
 
@@ -171,7 +187,7 @@ async def crashed(engine: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         raise Crash
 
     with monkeypatch.context() as patched:
-        patched.setattr(waiting, "_become", ends)
+        patched.setattr(pending, "_become", ends)
         with pytest.raises(Crash):
             await merge(engine, MORNING)
 
@@ -198,7 +214,7 @@ async def test_control_without_one_transaction_a_crash_tells_things_twice(
                 return await put(conn, *arguments)
 
         await owe(engine, NIGHT, owed(1), owed(2))
-        monkeypatch.setattr(waiting, "put", at_once)
+        monkeypatch.setattr(pending, "put", at_once)
         await crashed(engine, monkeypatch)
         await merge(engine, NEXT)
         assert await told(engine) == ["第1事", "第1事", "第2事", "第2事"]
@@ -295,10 +311,10 @@ async def settle(
     action: Literal["release", "discard", "edit"],
     now: datetime = MORNING,
     **fields: Any,
-) -> waiting.Settled:
+) -> pending.Settled:
     said = MailsSettled(**{"notice": "n", "action": action, "reason": "审定", "officer": "A001", **fields})
     async with engine.begin() as conn:
-        return await waiting.settle(conn, said, CITY, f"e-{action}", SELECTED, now)
+        return await pending.settle(conn, said, CITY, f"e-{action}", SELECTED, now)
 
 
 async def claimed(engine: Database, now: datetime = LATER) -> list[UUID]:
@@ -316,7 +332,7 @@ async def test_what_is_held_leaves_only_when_it_is_released_and_says_who_did(
         one, two, three = selected(1), selected(2), selected(3)
         await owe(engine, NIGHT, one, two, three, gate=SELECTED)
         assert await claimed(engine) == []
-        assert await settle(engine, "edit", mails=(one.mail,), text="授牌另行通知。") == waiting.Settled(
+        assert await settle(engine, "edit", mails=(one.mail,), text="授牌另行通知。") == pending.Settled(
             (one.mail,), ()
         )
         assert await claimed(engine) == []
@@ -324,7 +340,7 @@ async def test_what_is_held_leaves_only_when_it_is_released_and_says_who_did(
         assert (await settle(engine, "discard", mails=(two.mail,))).done == (two.mail,)
         # Once: neither again, nor the other way round.
         again = await settle(engine, "release", mails=(one.mail, two.mail))
-        assert again == waiting.Settled((), (one.mail, two.mail))
+        assert again == pending.Settled((), (one.mail, two.mail))
         await owe(engine, LATER, one, two, three, gate=SELECTED)
         assert await claimed(engine) == [one.mail]
         assert (await settle(engine, "discard", mails=(one.mail,))).done == ()
