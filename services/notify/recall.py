@@ -23,7 +23,8 @@ from shared.runtime.database import Connection, Database, put_later
 
 MOST = 200
 """Cases of one transaction."""
-PAGE = 1000
+PAGE = 200
+"""Of the look at a start: all that the loop does meanwhile waits for one of them."""
 NOTED = ", ".join(f"'{outcome}'" for outcome in sorted(cases.TOLD))
 
 WRITE = f"""
