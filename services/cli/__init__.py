@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from services.cli import auditing, backup, cases, deciding, filing, mails, nats, notices, ops
+from services.cli import auditing, backup, cases, deciding, filing, letters, mails, nats, notices, ops
 from services.cli.common import UNUSABLE, Fail, fail, seed_of, settings
 from services.cli.wrongs import typed, worded
 from shared.contracts.problem import faults
@@ -32,6 +32,7 @@ app.add_typer(notices.app, name="notice", help="通知：列出、查看、校�
 app.add_typer(notices.agencies, name="agency", help="单位名录")
 app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、核对经过")
 app.add_typer(mails.app, name="mail", help="邮件：列出、查看；留存的邮件：放行、作废、补充说明")
+app.add_typer(letters.app, name="letter", help="信函：列出、预览、检查模板")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")
 app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计流、审计锚")

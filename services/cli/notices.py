@@ -117,8 +117,8 @@ def check(
 ) -> None:
     """校验一个通知文件：每处错误的行号，以及该写什么。"""
     from services.intake.given import faults as given_faults
-    from services.notify.compose import LETTERS
     from services.notify.owed import crossed
+    from services.notify.templates import LETTERS
 
     if not file.is_file():
         fail(f"没有文件 {file}", common.UNUSABLE)

@@ -17,9 +17,11 @@ from services.notify.quotes import (
     duties_from,
     filing_basis,
     form_name,
+    keep,
     of_duty,
     of_stage,
     party,
+    settled,
 )
 from services.notify.reminders import Occasion
 from shared.contracts.case import CaseChanged, CaseOpened
@@ -98,6 +100,7 @@ def _told(notice: Notice, change: CaseChanged, directory: Directory, at: datetim
     if letter is not None:
         acts = stage if _filer_acts(notice, stage, letter) else None
         params = case_params(notice, change, directory, basis, acts)
+        params["dates"] += _over(notice, change, change.filer.code)
         decided = _decision(notice, change)
         hold = decided is not None and decided[1].hold
         found.append(Told(letter, address_of(change.filer, directory), params, hold))
@@ -130,6 +133,7 @@ def _wanted(notice: Notice, change: CaseChanged, directory: Directory, stage: St
         "reason": "",
         "fixes": [],
     }
+    params["dates"] += _over(notice, change, code)
     return [Told(letter, _reached(code, change, directory), params)]
 
 
@@ -141,6 +145,9 @@ def _report(notice: Notice, change: CaseChanged, directory: Directory) -> Told:
         "duty": duty.name if duty else None,
         "period": change.period,
     }
+    if duty and params["how"] != "unowed":
+        what = f"{duty.name}：{change.number} {change.title}"
+        params["dates"] = [settled(what, "duty", change.case, duty.id, change.period)]
     return Told("report_received", address_of(change.filer, directory), params)
 
 
@@ -239,6 +246,11 @@ def recalled(
             params |= {"reason": "", "fixes": []}
         if params["ask"] == party(code, directory).name:
             params["ask"] = asked
+        what = one.duty or stage
+        about = (
+            ("duty", change.case, what.id, one.awaited.period) if one.duty else ("case", change.case, what.id)
+        )
+        params["dates"] = [keep(f"{what.name}：{change.number} {change.title}", ends, *about)]
         if one.duty:
             letter = "duty_due"
             params |= {
@@ -382,6 +394,15 @@ def case_params(
         "changes": [_change(form, c.field, c.before, c.after) for c in change.changed[:CHANGES_SHOWN]],
         "changes_total": len(change.changed),
         "due": ends if acts and not until else None,
+        "dates": [
+            keep(
+                f"{stage.name}：{change.number} {change.title}",
+                ends,
+                *("case", change.case, stage.id),
+            )
+        ]
+        if ends and acts and not until
+        else [],
         "valid_until": ends if until else None,
         # When the stage is over by itself: nobody has to do anything by then.
         "ends": ends if stage.within and stage.within.then and not until else None,
@@ -392,6 +413,20 @@ def case_params(
         "after": _after(notice, stage),
         "duties": duties_from(notice, stage),
     }
+
+
+def _over(notice: Notice, change: CaseChanged, code: str) -> list[Params]:
+    """The date that this reader had to keep in the stage that the step has left."""
+    found = _decision(notice, change)
+    if found is None:
+        return []
+    left, _ = found
+    theirs = left.actor == "filer" or _opinion(notice, left) != ""
+    kept = theirs if code == change.filer.code else _played(notice, change).get(left.actor) == code
+    if not kept or left.id == change.stage or left.within is None or left.within.validity:
+        return []
+    what = f"{left.name}：{change.number} {change.title}"
+    return [settled(what, "case", change.case, left.id)]
 
 
 def _decider(notice: Notice, change: CaseChanged, directory: Directory, stage: Stage) -> str:

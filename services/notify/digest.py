@@ -38,6 +38,12 @@ def digests(day: date, letters: Sequence[Owed]) -> Iterator[tuple[Owed, Sequence
         params = {
             **plain("待办提醒", None, one["issuer"] or first.params["issuer"], one["unit"], one["ask"]),
             "notice_id": one["notice_id"],
+            # As each letter would have had it, with the notice that it is about.
+            "dates": [
+                {**d, "notice": o.params["notice"], "ask": o.params["ask"]}
+                for o in some
+                for d in o.params.get("dates", ())
+            ],
             "items": [{"letter": o.letter, "to_name": o.to_name, "params": o.params} for o in some],
         }
         if not one["ask"]:

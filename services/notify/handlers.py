@@ -11,12 +11,13 @@ from datetime import date, datetime, timedelta
 from email.headerregistry import Address
 from uuid import UUID
 
-from services.notify import daily, owed, pending, recall, reminders, smtp, store
+from services.notify import check, daily, owed, pending, recall, reminders, smtp, store
 from services.notify.address import BadAddress
-from services.notify.compose import LETTERS, Unwritable, compose
+from services.notify.compose import Unwritable, compose
 from services.notify.hours import Hours
 from services.notify.owed import Owed
 from services.notify.store import Gate
+from services.notify.templates import LETTERS, Letters
 from shared.contracts import registry
 from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened
 from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailsSettled, MailUnknown
@@ -57,6 +58,7 @@ class Notify:
     operators: tuple[str, ...] = ()
     sender: str = ""
     gate: Gate = field(default_factory=Gate)
+    letters: Letters = field(init=False)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     _noted: set[tuple[str, str, str]] = field(default_factory=set)
     _recalled: set[str] = field(default_factory=set)
@@ -75,6 +77,7 @@ class Notify:
         self.directory = Directory.load(context.settings.agencies)
         self.calendar = Calendar.load(context.settings.calendars)
         settings = context.settings
+        self.letters = check.load(settings.letters, self.notices, self.directory)
         self.operators, self.sender = settings.operators, settings.mail_from_name
         if unknown := set(settings.hold_letters) - set(LETTERS):
             raise ValueError(f"to be held, and no letter: {', '.join(sorted(unknown))}")
@@ -276,10 +279,13 @@ class Notify:
             }
             message = compose(
                 letter,
+                letters=self.letters,
                 message_id_domain=settings.mail_domain,
                 sender=Address(settings.mail_from_name, addr_spec=settings.mail_from),
                 date=context.clock.now(),
                 files=attached,
+                reply_to=settings.mail_reply_to,
+                unsubscribe=settings.mail_unsubscribe,
             )
         except (BadAddress, Unwritable, files.Missing) as error:
             await self._settle(context, letter, attempt, "failed", type(error).__name__)

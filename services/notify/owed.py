@@ -23,8 +23,11 @@ from services.notify.quotes import (
     filing_basis,
     filing_due,
     form_name,
+    keep,
     owed_by,
     plain,
+    settled,
+    stamped,
 )
 from services.notify.reminders import Occasion, Rung
 from shared.contracts.case import AuditHeaded, CaseChanged
@@ -90,7 +93,7 @@ def letters_of_case(
             f"case/{change.case}/{change.version}/{one.letter}/{one.party.code}",
             one.letter,
             one.party,
-            one.params,
+            stamped(one.params, at),
             change.case,
             hold=one.hold,
         )
@@ -115,9 +118,20 @@ def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directo
         if elsewhere
         else filing_basis(notice, judged.filer, judged.district),
         "duties": [duty_params(duty) for duty in owed_by(notice, elsewhere)] if refiled else [],
+        "dates": []
+        if elsewhere
+        else _filing_date(notice, judged.filer, judged.district, settled_=not refiled),
     }
     key = f"package/{judged.package}/judged/{judged.filer.code}"
-    return [_to(key, "judged", address_of(judged.filer, directory), params, attachments=_marked(judged))]
+    return [
+        _to(
+            key,
+            "judged",
+            address_of(judged.filer, directory),
+            stamped(params, judged.received),
+            attachments=_marked(judged),
+        )
+    ]
 
 
 def letters_of_refusal(
@@ -131,11 +145,14 @@ def letters_of_refusal(
         "title": refused.title,
         "form": form_name(notice, refused.form),
         "due": None if elsewhere else filing_due(notice, refused.filer, refused.district),
-        "clauses": basis_of(notice, elsewhere),
+        "dates": [] if elsewhere else _filing_date(notice, refused.filer, refused.district),
+        "clauses": basis_of(notice, elsewhere)
+        if elsewhere
+        else filing_basis(notice, refused.filer, refused.district),
         "duties": [duty_params(duty) for duty in owed_by(notice, elsewhere)],
     }
     key = f"submission/{event}/refused/{refused.filer.code}"
-    return [_to(key, "refused", address_of(refused.filer, directory), params)]
+    return [_to(key, "refused", address_of(refused.filer, directory), stamped(params, refused.received))]
 
 
 def letter_of_deadline(
@@ -147,13 +164,15 @@ def letter_of_deadline(
     calendar: Calendar,
 ) -> Owed:
     last = deadline.until or deadline.on
+    due = {
+        **due_of(deadline),
+        "rest_day": deadline.until is None and not calendar.is_working_day(deadline.on),
+    }
     params = {
         **common(notice, directory),
         "name": deadline.name,
-        "due": {
-            **due_of(deadline),
-            "rest_day": deadline.until is None and not calendar.is_working_day(deadline.on),
-        },
+        "due": due,
+        "dates": [keep(deadline.name, due, "deadline", notice.id, deadline.id)],
         "clauses": deadline_basis(notice, deadline),
         "after": "",
         "renewal": None,
@@ -244,6 +263,18 @@ def _to(
     return Owed(
         key, letter, party.code, party.name, party.email, params, case, attachments, when, ladder, hold
     )
+
+
+def _filing_date(notice: Notice, filer: Party, district: str, *, settled_: bool = False) -> list[Params]:
+    """Once all is in, the date goes from the calendars of those who were reminded of it, and from no others."""
+    deadline = notice.filing_deadline(filer.kind, district)
+    if deadline is None:
+        return []
+    about = ("deadline", notice.id, deadline.id)
+    if not settled_:
+        return [keep(deadline.name, due_of(deadline), *about)]
+    reminded = deadline.unless == "filed" and filer.kind in deadline.remind
+    return [settled(deadline.name, *about)] if reminded else []
 
 
 def _findings(findings: Sequence[Finding]) -> Params:

@@ -4,7 +4,7 @@ Which letter is owed is in `cases.py` and `owed.py`, the wording in `letters/`.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from shared.contracts.types import Party
@@ -45,6 +45,7 @@ def plain(about: str, number: str | None, issuer: str, unit: str, ask: str) -> P
         "findings": [],
         "more": 0,
         "due": None,
+        "dates": [],
     }
 
 
@@ -182,6 +183,28 @@ def due_on(day: date, *, derived: bool, provisional: bool) -> Params:
     }
 
 
+def keep(what: str, due: Params, *about: object) -> Params:
+    """A date for the reader's calendar. `about` names for ever what is due, so that a moved date replaces the one before,
+    in whichever letters they stand."""
+    known = {key: due[key] for key in ("date", "from", "at")}
+    return {**known, "about": "/".join(map(str, about)), "what": what}
+
+
+def settled(what: str, *about: object) -> Params:
+    """What was due no longer is: the date goes from the reader's calendar."""
+    return {"date": None, "from": None, "at": None, "about": "/".join(map(str, about)), "what": what}
+
+
+def stamped(params: Params, at: datetime | None) -> Params:
+    """Of two letters about one date the calendar believes that of the later occasion, also when it is written first.
+    Without `at`, a reminder, the writing is the occasion."""
+    return params | {"dates": [d | {"said": int(at.timestamp())} if at else d for d in params["dates"]]}
+
+
 def form_name(notice: Notice, id_: str) -> str:
     form = notice.by_form.get(id_)
-    return f"{form.annex} {notice.form_title(form)}" if form else id_
+    if form is None:
+        return id_
+    title = notice.form_title(form)
+    # A form that is no numbered annex is named by its title.
+    return title if form.annex in title else f"{form.annex} {title}"

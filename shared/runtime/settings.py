@@ -7,8 +7,11 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MAILBOX = r"^[!#-'*+./0-9=?A-Z^_`a-z{-~-]+@[A-Za-z0-9.-]+$"
+"""Plain: what could end a header's address and begin another is not in it."""
 
 
 class Settings(BaseSettings):
@@ -41,6 +44,13 @@ class Settings(BaseSettings):
     mail_domain: str = "localhost"
     mail_from: str = "yiqi@localhost"
     mail_from_name: str = "益企服务平台"
+    mail_reply_to: Annotated[str, StringConstraints(pattern=MAILBOX)] | None = None
+    """Where answers go: a mailbox that somebody reads."""
+    mail_unsubscribe: Annotated[str, StringConstraints(pattern=rf"^https://[!-;=?-~]+$|{MAILBOX}")] | None = (
+        None
+    )
+    """Only for letters that are optional, of which there are none today: a mailbox, or an address that takes an empty POST
+    and knows the mail by its id."""
 
     sending_hours: Annotated[tuple[time, time] | None, NoDecode] = (time(8, 30), time(18))
     """`08:30-18:00` of working days, in Guangzhou, for mails that can wait (which these are: `services/notify/hours.py`).
@@ -55,7 +65,8 @@ class Settings(BaseSettings):
     notices: Path | None = None
     agencies: Path | None = None
     calendars: Path | None = None
-    """Mounted folders that add to the packaged data and win over it."""
+    letters: Path | None = None
+    """Mounted folders that add to the packaged data and win over it. Of letters, any part of one: `returned/body.txt`."""
 
     catalogues: Path | None = None
     """Folder that export writes catalogues to, besides the object store."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.notify.compose import LETTERS, PARTS
+from services.notify.templates import LETTERS, PARTS
 from shared.contracts import registry
 from shared.contracts.registry import EVENTS, EventType
 from shared.notices.load import load_all
@@ -51,6 +51,11 @@ PURE = (
     "services/notify/quotes.py",
     "services/notify/reminders.py",
     "services/notify/compose.py",
+    "services/notify/templates.py",
+    "services/notify/words.py",
+    "services/notify/dates.py",
+    "services/notify/check.py",
+    "services/notify/samples.py",
     "services/export/sheet.py",
     *(str(p) for p in MODULES if p.is_relative_to("shared/notices") or p.is_relative_to("shared/contracts")),
 )

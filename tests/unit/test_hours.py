@@ -8,12 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from services.notify import digest
-from services.notify.compose import LETTERS
 from services.notify.daily import provisional, reason
 from services.notify.hours import WHEN, Hours, alone, when_of
 from services.notify.owed import Attached, Owed
 from services.notify.quotes import plain
 from services.notify.store import Gate
+from services.notify.templates import LETTERS
 from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.load import load_all
 from shared.runtime.settings import Settings

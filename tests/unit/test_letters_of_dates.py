@@ -10,6 +10,7 @@ import pytest
 from services.notify.compose import compose
 from services.notify.owed import Owed, letters_of_case, letters_of_occasion
 from services.notify.reminders import occasions
+from services.notify.templates import Letters
 from shared.contracts.case import Awaited, CaseAdvanced, CaseChanged, CasePublished
 from shared.contracts.types import Party
 from shared.notices.calendar import SHANGHAI, Calendar
@@ -18,6 +19,7 @@ from shared.notices.load import load_all
 
 NOTICES = {id_: one.notice for id_, one in load_all().items()}
 DIRECTORY = Directory.load()
+PACKAGED = Letters.load()
 CALENDAR = Calendar.load()
 CASE = UUID("6f1ad64e-6a3b-5d0f-9d0c-1e5b2c7a4f10")
 APPLICANT = Party(code="k6-park", kind="K6", name="天河软件园运营公司", email="park@th.example")
@@ -78,6 +80,7 @@ def text(owed: Owed, now: datetime) -> str:
             owed.params,
             owed.case,
         ),
+        letters=PACKAGED,
         message_id_domain="gz.example",
         sender=sender,
         date=now,

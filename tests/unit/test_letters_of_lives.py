@@ -10,8 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from services.notify.compose import LETTERS, compose, period, until, when
+from services.notify.compose import compose
 from services.notify.owed import Owed, crossed, letters_of_case
+from services.notify.templates import LETTERS, Letters
+from services.notify.words import period, until, when
 from shared.contracts.case import (
     CaseAdvanced,
     CaseChanged,
@@ -27,6 +29,7 @@ from shared.notices.load import load, load_all
 from shared.notices.model import Notice
 
 DIRECTORY = Directory.load()
+PACKAGED = Letters.load()
 IN_FORCE = {id_: compiled.notice for id_, compiled in load_all().items()}
 LATER = load(Path(__file__).parents[1] / "examples/gz-stations-2026.yaml").notice
 CASE = UUID("6f1ad64e-6a3b-5d0f-9d0c-1e5b2c7a4f10")
@@ -423,6 +426,7 @@ def one(event: CaseChanged, at: datetime | None = None) -> Owed:
 def part(letter: Owed, kind: str = "plain") -> str:
     message = compose(
         replace(letter, address=letter.address or "someone@th.example"),
+        letters=PACKAGED,
         message_id_domain="mail.gz.example",
         sender=Address("广州市工业和信息化局", "no-reply", "gz.example"),
         date=AT,

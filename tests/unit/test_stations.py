@@ -15,8 +15,8 @@ from services.intake.card_template import card_template
 from services.intake.parse import Filing, Judged
 from services.intake.sheets import RawRow
 from services.notify import owed
-from services.notify.compose import LETTERS
 from services.notify.reminders import concerns
+from services.notify.templates import LETTERS
 from shared.contracts.submission import Filer
 from shared.contracts.types import FileRef, Kind
 from shared.notices.calendar import SHANGHAI
