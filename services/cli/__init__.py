@@ -14,7 +14,19 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from services.cli import auditing, backup, cases, deciding, filing, letters, mails, nats, notices, ops
+from services.cli import (
+    auditing,
+    backup,
+    cases,
+    contacts,
+    deciding,
+    filing,
+    letters,
+    mails,
+    nats,
+    notices,
+    ops,
+)
 from services.cli.common import UNUSABLE, Fail, fail, seed_of, settings
 from services.cli.wrongs import typed, worded
 from shared.contracts.problem import faults
@@ -30,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(notices.app, name="notice", help="通知：列出、查看、校验、画流程图、空白表、JSON Schema")
 app.add_typer(notices.agencies, name="agency", help="单位名录")
+app.add_typer(contacts.app, name="contact", help="联系人：列出、查看、登记、结束")
 app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、核对经过")
 app.add_typer(mails.app, name="mail", help="邮件：列出、查看；留存的邮件：放行、作废、补充说明")
 app.add_typer(letters.app, name="letter", help="信函：列出、预览、检查模板")

@@ -298,7 +298,8 @@ def schema(
 @agencies.command("list")
 def agency_list(as_json: JsonOption = False) -> None:
     """单位名录：--as 用的代码。"""
-    rows = [a.model_dump(mode="json") for a in common.directory().agencies]
+    people = {"contacts": {"__all__": {"email"}}}  # see `yiqi contact list`
+    rows = [a.model_dump(mode="json", exclude=people) for a in common.directory().agencies]
     common.show(
         rows, "单位名录", {"code": "代码", "kind": "类别", "name": "名称", "email": "邮箱"}, as_json=as_json
     )

@@ -27,6 +27,7 @@ KINDS = {
     "catalogues": "目录数据中的联系方式",
     "files": "存档的文件",
     "mails": "已了结邮件的地址和内容",
+    "people": "已到期联系人的邮箱",
     "dead": "已处理的无法处理消息的内容",
     "held": "已处理的留存决定的内容",
 }
@@ -68,6 +69,12 @@ SIMPLE = {
         "update notify.mail set address = null, params = '{}', attachments = '[]', why = null, "
         "handled = (select coalesce(jsonb_agg(one - 'reason'), '[]') from jsonb_array_elements(handled) one) "
         "where id = any(cast(:found as uuid[]))",
+    ),
+    "people": (
+        "select agency || '/' || code from notify.contact where address is not null and "
+        "(until < cast(cast(:before as timestamptz) at time zone 'Asia/Shanghai' as date) "
+        "or not active and changed_at < :before)",
+        "update notify.contact set address = null where agency || '/' || code = any(cast(:found as text[]))",
     ),
     "held": (
         "select key from review.held where state <> 'held' and settled_at < :before and decisions <> '[]'",

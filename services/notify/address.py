@@ -27,3 +27,13 @@ def mailbox(address: str | None) -> str:
         raise BadAddress("电子邮箱不合格式") from error
     assert found is not None, "without SMTPUTF8 there is always an ASCII form"  # for mypy
     return found
+
+
+def reach(address: str) -> str:
+    """The same for all spellings of one mailbox, to compare by: as the wire has it, without regard to case."""
+    if address.isascii():
+        return address.strip().lower()  # a hundred times as fast; what is no address reaches nobody
+    try:
+        return mailbox(address).lower()
+    except BadAddress:
+        return address.strip().lower()

@@ -333,6 +333,11 @@ def _played(notice: Notice, change: CaseChanged) -> dict[str, str | None]:
     }
 
 
+def parties(notice: Notice, change: CaseChanged) -> tuple[str, ...]:
+    """Everybody who plays a part in this case, and may be written to about it."""
+    return tuple(sorted({code for code in _played(notice, change).values() if code and code != CLOCK}))
+
+
 def _reached(code: str, change: CaseChanged, directory: Directory) -> Party:
     """An agency that acts in a case; one that filed it as well is reached where its filing says."""
     return address_of(change.filer, directory) if code == change.filer.code else party(code, directory)

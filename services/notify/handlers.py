@@ -11,11 +11,12 @@ from datetime import date, datetime, timedelta
 from email.headerregistry import Address
 from uuid import UUID
 
-from services.notify import check, daily, owed, pending, recall, reminders, smtp, store
+from services.notify import check, contacts, daily, owed, pending, recall, reminders, smtp, store
 from services.notify.address import BadAddress
 from services.notify.compose import Unwritable, compose
 from services.notify.hours import Hours
 from services.notify.owed import Owed
+from services.notify.recipients import People
 from services.notify.store import Gate
 from services.notify.templates import LETTERS, Letters
 from shared.contracts import registry
@@ -54,6 +55,7 @@ SETTLED: dict[str, tuple[EventType, type[MailSettled]]] = {
 class Notify:
     notices: Mapping[str, CompiledNotice] = field(default_factory=dict)
     directory: Directory = field(default_factory=lambda: Directory(agencies=()))
+    people: People = field(default_factory=lambda: People(Directory(agencies=())))
     calendar: Calendar = field(default_factory=Calendar.load)
     operators: tuple[str, ...] = ()
     sender: str = ""
@@ -68,6 +70,7 @@ class Notify:
     _today: tuple[date, datetime] | None = None
     """The day, and when this process first saw it."""
     _reported: date | None = None
+    _turned: date | None = None
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
@@ -75,6 +78,7 @@ class Notify:
             for path, why in owed.crossed(compiled.notice, LETTERS):
                 raise ValueError(f"{compiled.notice.id} {'.'.join(map(str, path))}: {why}")
         self.directory = Directory.load(context.settings.agencies)
+        self.people = People(self.directory)
         self.calendar = Calendar.load(context.settings.calendars)
         settings = context.settings
         self.letters = check.load(settings.letters, self.notices, self.directory)
@@ -107,13 +111,22 @@ class Notify:
                 letters += owed.letters_of_package(notice, data, self.directory)
             elif item.type is registry.SUBMISSION_REFUSED:
                 letters += owed.letters_of_refusal(notice, data, self.directory, event=item.event.id)
-        store.owe(tx.conn, letters, self.gate, tx.now)
+        await self._owe(tx.conn, letters, tx.now)
         fresh = facts - self._noted
         store.note(tx.conn, sorted(fresh))
         # Only a saving: what is noted need not be written again.
         tx.after.append(lambda: self._noted.update(fresh))
         recall.remember(tx.conn, self.notices, changes, self.calendar, tx.now)
         tx.after.append(self.work.set)
+
+    async def turn(self, context: Context) -> None:
+        """Once a day: whose term is over gets none of the mails that still wait, also of what the directory lists."""
+        now = context.clock.now()
+        day = contacts.day_of(now)
+        if day != self._turned:
+            async with context.engine.begin() as conn:
+                await contacts.turn(conn, self.people, now)
+            self._turned = day
 
     async def remind(self, context: Context) -> None:
         """Every second: enter the reminders that have become due. A rung that is in the ledger stays one."""
@@ -141,14 +154,14 @@ class Notify:
                         if reminders.concerns(notice, deadline, a) and reminders.binds(deadline, a.code, done)
                     ]
                     entered.add(key)
-            store.owe(conn, letters, self.gate, now)
+            await self._owe(conn, letters, now)
         # After the commit: a rung that was rolled back must be entered by the next turn.
         self._recalled |= entered
         looked = recall.MOST
         while looked == recall.MOST:
             async with context.engine.begin() as conn:
                 looked, letters = await recall.recall(conn, self.notices, self.directory, self.calendar, now)
-                store.owe(conn, letters, self.gate, now)
+                await self._owe(conn, letters, now)
             entered |= {letter.key for letter in letters}
         self._reminded = now
         if entered:
@@ -156,9 +169,15 @@ class Notify:
 
     # --- what waits ---
 
+    async def _owe(self, conn: Connection, letters: Sequence[Owed], now: datetime) -> None:
+        store.owe(conn, await contacts.recipients(conn, self.people, letters, now), self.gate, now)
+
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
-        """What issuers say of mails that are held."""
+        """What agencies say of their contact persons, and issuers of mails that are held."""
+        await contacts.on_in(tx, [i for i in items if i.type is registry.CONTACT_CHANGED], self.people)
         for item in items:
+            if item.type is registry.CONTACT_CHANGED:
+                continue
             said: MailsSettled = item.data
             if wrong := self._may_not(said, item.token):
                 tx.refuse(item, wrong)
@@ -218,7 +237,7 @@ class Notify:
             return
         async with context.engine.begin() as conn:
             if not await store.reported(conn, today, self.operators):
-                store.owe(conn, await self._report(conn, today, None, now), self.gate, now)
+                await self._owe(conn, await self._report(conn, today, None, now), now)
         self._reported = today
         self.work.set()
 
@@ -343,5 +362,5 @@ service = Service(
     {"in": notify.on_in, "evt": notify.on_evt},
     setup=notify.setup,
     tasks=(notify.send, notify.send),
-    sweeps=(notify.recover, notify.remind, notify.gather, notify.report),
+    sweeps=(notify.turn, notify.recover, notify.remind, notify.gather, notify.report),
 )

@@ -40,12 +40,27 @@ from shared.notices.directory import Agency, Directory
 from shared.notices.model import Deadline, Notice
 
 SEVERITIES = ("hard", "soft", "info")
+OPERATORS = "operators"
+"""Who operates us: no agency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
     sha256: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who a letter was found to be for: the code of a contact person, or the agency itself. `occasion` is the key that
+    all of one occasion and agency share; `place` the district of the agency; `day` the day of the choice; `why` is the
+    reason for which it may not be sent."""
+
+    contact: str | None
+    occasion: str
+    place: str | None
+    day: date
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,12 @@ class Owed:
     when: When = "now"
     ladder: str | None = None
     hold: bool = False
+    parties: tuple[str, ...] = ()
+    """Of a letter about a case: everybody who plays a role in it. To nobody else it may be sent."""
+    district: str | None = None
+    """In which it was filed, where the letter answers a filing."""
+    recipient: Recipient | None = None
+    """Set by `recipients.py`, through which every letter enters the ledger."""
 
     @property
     def mail(self) -> UUID:
@@ -96,6 +117,8 @@ def letters_of_case(
             stamped(one.params, at),
             change.case,
             hold=one.hold,
+            parties=cases.parties(notice, change),
+            district=change.district,
         )
         for one in cases.told(notice, change, directory, at)
     ]
@@ -123,15 +146,8 @@ def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directo
         else _filing_date(notice, judged.filer, judged.district, settled_=not refiled),
     }
     key = f"package/{judged.package}/judged/{judged.filer.code}"
-    return [
-        _to(
-            key,
-            "judged",
-            address_of(judged.filer, directory),
-            stamped(params, judged.received),
-            attachments=_marked(judged),
-        )
-    ]
+    filer, said = address_of(judged.filer, directory), stamped(params, judged.received)
+    return [_to(key, "judged", filer, said, attachments=_marked(judged), district=judged.district)]
 
 
 def letters_of_refusal(
@@ -152,7 +168,8 @@ def letters_of_refusal(
         "duties": [duty_params(duty) for duty in owed_by(notice, elsewhere)],
     }
     key = f"submission/{event}/refused/{refused.filer.code}"
-    return [_to(key, "refused", address_of(refused.filer, directory), stamped(params, refused.received))]
+    filer, said = address_of(refused.filer, directory), stamped(params, refused.received)
+    return [_to(key, "refused", filer, said, district=refused.district or None)]
 
 
 def letter_of_deadline(
@@ -197,7 +214,15 @@ def letters_of_occasion(
     ladder = f"case/{change.case}/{occasion.what}"
     return [
         _recalled(
-            _to(f"{key}/{one.party.code}", one.letter, one.party, one.params, case=change.case),
+            _to(
+                f"{key}/{one.party.code}",
+                one.letter,
+                one.party,
+                one.params,
+                case=change.case,
+                parties=cases.parties(notice, change),
+                district=change.district,
+            ),
             f"{ladder}/{one.party.code}",
         )
         for one in cases.recalled(notice, change, occasion, directory, calendar)
@@ -223,7 +248,7 @@ def letters_of_day(
         "parts": list(parts),
     }
     return [
-        Owed(f"daily/{day}/{address}", "daily", "operators", "运维人员", address, params)
+        Owed(f"daily/{day}/{address}", "daily", OPERATORS, "运维人员", address, params)
         for address in operators
     ]
 
@@ -256,12 +281,23 @@ def _to(
     case: UUID | None = None,
     attachments: tuple[Attached, ...] = (),
     *,
-    ladder: str | None = None,
     hold: bool = False,
+    parties: tuple[str, ...] = (),
+    district: str | None = None,
 ) -> Owed:
-    when = when_of(letter, params)
     return Owed(
-        key, letter, party.code, party.name, party.email, params, case, attachments, when, ladder, hold
+        key,
+        letter,
+        party.code,
+        party.name,
+        party.email,
+        params,
+        case,
+        attachments,
+        when=when_of(letter, params),
+        hold=hold,
+        parties=parties,
+        district=district,
     )
 
 

@@ -31,7 +31,8 @@ class Table(SQLModel):
 
 class Mail(Table, table=True):
     """One mail to one recipient on one occasion; `key` says which occasion, so it is owed once. What a relay
-    answers (`why`) quotes the address."""
+        answers (`why`) quotes the address. `occasion` is the key without the contact person; what was chosen on which `day`
+    for whom (`contact`, and `place`, the district of the agency) a trigger compares with the contact persons of now."""
 
     __table_args__ = {"info": {PERSONAL: ("address", "params", "attachments", "why", "handled")}}
 
@@ -64,6 +65,29 @@ class Mail(Table, table=True):
         sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb"))
     )
     """Who released, discarded or edited it while it was held, and when."""
+    contact: str | None
+    occasion: str | None = Field(index=True)
+    place: str | None
+    day: date | None
+
+
+class Contact(Table, table=True):
+    """A contact person of an agency, by its last change; those that only the directory lists are not here. `by` is who
+    published it. The row outlives its address, so that an older change stays older."""
+
+    __table_args__ = {"info": {PERSONAL: ("address",)}}
+
+    agency: str = Field(primary_key=True)
+    code: str = Field(primary_key=True)
+    version: int
+    posts: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    address: str | None = Field(index=True)
+    since: date | None
+    until: date | None
+    active: bool
+    place: str | None
+    by: str
+    changed_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
 class Fact(Table, table=True):
@@ -144,8 +168,9 @@ class Gate:
 
 
 def owe(conn: Connection, letters: Iterable[Owed], gate: Gate, now: datetime) -> None:
-    """Enter letters into the ledger; one that is there already stays as it is. Without an address a mail
-    fails at once, with its reason, where an operator sees it: silence would be worse."""
+    """Enter letters into the ledger, as `recipients.py` has addressed them; an occasion that is there already stays as
+    it is, whoever would be chosen for it now. Without an address a mail fails at once, with its reason, where an
+    operator sees it: silence would be worse."""
     found = [(o, *gate.enter(o, now)) for o in letters]
     put_later(
         conn,
@@ -164,24 +189,34 @@ def owe(conn: Connection, letters: Iterable[Owed], gate: Gate, now: datetime) ->
                 "state": state,
                 "attempt": 0,
                 "not_before": not_before,
-                "why": None if o.address else "no address",
+                "why": None if o.address else (o.recipient and o.recipient.why) or "no address",
                 "owed_at": now,
                 "settled_at": None if o.address else now,
                 "notice": o.notice,
                 "when": o.when,
                 "ladder": o.ladder,
                 "handled": [],
+                "contact": o.recipient and o.recipient.contact,
+                "occasion": o.recipient.occasion if o.recipient else o.key,
+                "place": o.recipient and o.recipient.place,
+                "day": o.recipient and o.recipient.day,
             }
             for o, state, not_before in found
         ],
+        "as letter where not exists (select from notify.mail as old where old.occasion = letter.occasion) "
+        "on conflict do nothing",
     )
     if ladders := [o for o, _, _ in found if o.ladder]:
         # Only what was there before this statement; what was owed later, by a faster clock, is the newer one.
         conn.later(
             "update notify.mail set state = 'replaced', settled_at = cast(:now as timestamptz) "
             "where state in ('held', 'gathered', 'queued') and ladder = any(:ladders) "
-            "and not key = any(:keys) and owed_at < cast(:now as timestamptz)",
-            {"now": now, "ladders": [o.ladder for o in ladders], "keys": [o.key for o in ladders]},
+            "and not coalesce(occasion, key) = any(:occasions) and owed_at < cast(:now as timestamptz)",
+            {
+                "now": now,
+                "ladders": [o.ladder for o in ladders],
+                "occasions": [o.recipient.occasion if o.recipient else o.key for o in ladders],
+            },
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from shared.contracts import case, catalogue, mail, submission
+from shared.contracts import case, catalogue, contact, mail, submission
 from shared.contracts.envelope import OUR_SOURCE, Envelope, derived_id
 
 Class = Literal["in", "evt", "out", "audit"]
@@ -115,6 +115,7 @@ SCORE_GIVEN = EventType("score.given", "in", case.ScoreGiven, AGENCY, ("review",
 FACT_REPORTED = EventType("fact.reported", "in", case.FactReported, AGENCY, ("review",))
 MAILS_SETTLED = EventType("mails.settled", "in", mail.MailsSettled, AGENCY, ("notify",))
 CATALOGUE_REQUESTED = EventType("catalogue.requested", "in", catalogue.CatalogueRequested, CITY, ("export",))
+CONTACT_CHANGED = EventType("contact.changed", "in", contact.ContactChanged, AGENCY, ("notify",))
 
 SUBMISSION_ACCEPTED = EventType(
     "submission.accepted", "evt", submission.SubmissionAccepted, ("intake",), ("review",)
@@ -158,6 +159,7 @@ EVENTS: tuple[EventType, ...] = (
     FACT_REPORTED,
     MAILS_SETTLED,
     CATALOGUE_REQUESTED,
+    CONTACT_CHANGED,
     SUBMISSION_ACCEPTED,
     SUBMISSION_REFUSED,
     PACKAGE_JUDGED,

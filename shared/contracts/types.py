@@ -25,6 +25,9 @@ Judgement = Literal["met", "not_met", "not_applicable"]
 """What a rule says of an item; what a person says of a condition that no rule can decide."""
 Mode = Literal["valid_rows", "all_or_nothing"]
 
+Post = Literal["filing", "review", "lead"]
+"""What a contact person of an agency is written to for: what it files, what waits for its word, what its head must know."""
+
 Token = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """One NATS subject token: the code of an agency."""
 

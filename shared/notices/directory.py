@@ -16,13 +16,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from shared.contracts.types import Kind, Short, Token
+from shared.contracts.types import Kind, Post, Short, Token
 
 NAME_LIMIT = 200
 APPLICANT = re.compile(r"\s*K6\s*[:：](.*)", re.DOTALL)
@@ -38,6 +38,7 @@ EXPECTED = {
     "email": "一个电子邮箱",
     "aliases": "字符串的列表",
     "phones": "加引号的号码的列表",
+    "contacts": "联系人的列表，每人有 code、posts（filing、review、lead）、email，可有 since、until、active",
     "officers": "经办人代码（如 440106-03）的列表，不写姓名",
     "valid_as_of": "日期，如 2019-05-24",
     "derived": "true 或 false",
@@ -50,6 +51,20 @@ class DirectoryError(ValueError):
 
 class UnknownAgency(LookupError):
     """Nobody in the directory answers to this; the message, in Chinese, offers what comes near."""
+
+
+class ContactPerson(BaseModel):
+    """One person of an agency, by a code and never by name; in office from `since` to `until`, both included. Changes
+    are published (`contact.changed`), and the last of them stands instead of what is listed here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: Token
+    posts: Annotated[tuple[Post, ...], Field(min_length=1)]
+    email: Mailbox
+    since: date | None = None
+    until: date | None = None
+    active: bool = True
 
 
 class Agency(BaseModel):
@@ -68,10 +83,17 @@ class Agency(BaseModel):
     phones: tuple[Short, ...] = ()
     officers: tuple[Token, ...] = ()
     """Codes of those who may decide for it, never names; of an agency that lists none, any code is taken."""
+    contacts: tuple[ContactPerson, ...] = ()
+    """Who is written to; `email` is where everything goes that none of them is there for."""
     address: Short | None = None
     valid_as_of: date | None = None
     source: Short
     derived: bool = False
+
+    @property
+    def place(self) -> str:
+        """The district whose people it may be written to by; of a body without one, itself."""
+        return self.district or self.code
 
     def names(self) -> set[str]:
         """All that it answers to, normalised for comparison."""
@@ -188,7 +210,8 @@ def _read(file: Traversable) -> dict[str, _Entry]:
         try:
             agency = Agency.model_validate(row)
         except ValidationError as error:
-            raise DirectoryError(_explain(file, row, error.errors()[0])) from error
+            # Without its cause, which quotes everything: also what may be a person's address.
+            raise DirectoryError(_explain(file, row, error.errors()[0])) from None
         if agency.code in entries:
             raise DirectoryError(f"{where}：code {agency.code} 重复，已见于{entries[agency.code].where}")
         entries[agency.code] = _Entry(agency, where)
@@ -196,10 +219,12 @@ def _read(file: Traversable) -> dict[str, _Entry]:
 
 
 def _check(entries: Collection[_Entry]) -> None:
-    """What no record can tell alone: names and officers lead to one agency, every district has its department."""
+    """What no record can tell alone: names and officers lead to one agency, addresses to one district, every district
+    has its department."""
     districts = {agency.code for agency, _ in entries if agency.kind == "K2"}
     owners: dict[str, str] = {}
     officers: dict[str, str] = {}
+    reached: dict[str, tuple[str, str]] = {}
     for agency, where in entries:
         if agency.kind == "K2" and agency.district is None:
             raise DirectoryError(f"{where}：K2 须填 district")
@@ -209,6 +234,18 @@ def _check(entries: Collection[_Entry]) -> None:
             if officer in officers:
                 raise DirectoryError(f"{where}：经办人 {officer} 重复，已见于{officers[officer]}")
             officers[officer] = where
+        people: set[str] = set()
+        for person in agency.contacts:
+            if person.code in people:
+                raise DirectoryError(f"{where}：联系人 {person.code} 重复")
+            if person.since and person.until and person.until < person.since:
+                raise DirectoryError(f"{where}：联系人 {person.code} 的 until 早于 since")
+            people.add(person.code)
+        for address in filter(None, (agency.email, *(person.email for person in agency.contacts))):
+            place, elsewhere = reached.setdefault(address.lower(), (agency.place, where))
+            if place != agency.place:
+                # The address itself is not repeated: it may be a person's.
+                raise DirectoryError(f"{where}：有一个邮箱已用于其他区的单位，见{elsewhere}")
         for name in sorted(agency.names()):
             if name in owners:
                 raise DirectoryError(f"{where}：名称 {name} 重复，已见于{owners[name]}")
@@ -226,6 +263,8 @@ def _explain(file: Traversable, row: CommentedMap, error: ErrorDetails) -> str:
             return f"{where}：没有 {field} 这一项"
         case _:
             wanted = EXPECTED.get(field, "非空的字符串")
+            if field == "contacts":
+                return f"{where}：{field} 应为 {wanted}"  # what stands there may be a person's address
             return f"{where}：{field} 应为 {wanted}，实为 {_shown(error['input'])}"
 
 

@@ -170,7 +170,7 @@ def aged(days: int) -> tuple[StreamConfig, ...]:
 async def provision(
     js: JetStreamContext, *, replicas: int = 1, check: bool = False, days: int = DAYS, age: bool = False
 ) -> list[str]:
-    """Make what is missing and refuse what differs; returns what was made. `check` makes nothing. `age` changes after
+    """Make what is missing, also subjects of events that are new, and refuse what differs; returns what was made. `check` makes nothing. `age` changes after
     how many days existing streams forget, and nothing else of them: a shorter time deletes at once, so somebody must
     want it."""
     made: list[str] = []
@@ -188,6 +188,12 @@ async def provision(
                 made.append(f"stream {stream.name}")
             continue
         lines = differs(stream, found)
+        more = found.evolve(subjects=stream.subjects)
+        if not check and set(found.subjects or ()) < set(stream.subjects or ()) and not differs(stream, more):
+            # An event that an earlier release did not know: nothing that is stored changes.
+            await js.update_stream(more)
+            made.append(f"stream {stream.name} takes more events")
+            continue
         if age and not check and stream.max_age and [line.split(":")[0] for line in lines] == ["max_age"]:
             await js.update_stream(found.evolve(max_age=stream.max_age))
             made.append(f"stream {stream.name} forgets after {days} days")

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.notify.handlers import Notify
+from services.notify.recipients import People
 from services.review.case import Case, Step, says
 from services.review.decide import elapse, open_case
 from services.review.duties import fact, report
@@ -602,7 +603,12 @@ class Year:
     async def start(self) -> None:
         """A new process: nothing is remembered but what the database has."""
         self.engine = Mortal(connect(self.url, "notify"))
-        self.notify = Notify(self.world.known, self.world.directory, self.careless or self.world.calendar)
+        self.notify = Notify(
+            self.world.known,
+            self.world.directory,
+            People(self.world.directory),
+            self.careless or self.world.calendar,
+        )
         handlers = {"evt": (HEARD, self.notify.on_evt)}
         self.delivery = Delivery("notify", cast(Database, self.engine), cast(Any, None), self.clock, handlers)
         self.context = cast(

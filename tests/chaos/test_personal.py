@@ -30,6 +30,7 @@ from services.cli.local import Local
 from shared.contracts import registry
 from shared.contracts.case import DecisionMade, FactReported, Fix
 from shared.contracts.catalogue import CatalogueRequested
+from shared.contracts.contact import ContactChanged
 from shared.contracts.registry import EventType
 from shared.contracts.submission import Filer, PackageFiled, SubmissionFiled
 from shared.contracts.types import FileRef
@@ -264,6 +265,12 @@ async def _hostile(one: Round, client: Client) -> None:
                                                     detail=HOSTILE, ground=PHONES[0], reference=HOSTILE)),
         (CITY, registry.CATALOGUE_REQUESTED, CatalogueRequested(notice=NOTICE, form=PHONES[0])),
         (CITY, registry.CATALOGUE_REQUESTED, CatalogueRequested(notice=PHONES[0])),
+        (k6, registry.CONTACT_CHANGED, ContactChanged(agency=k6, contact="a", version=1, posts=("filing",),
+                                                      email=HOSTILE[:200])),
+        (k6, registry.CONTACT_CHANGED, ContactChanged(agency=DISTRICT, contact="a", version=1, posts=("filing",),
+                                                      email=MAILS[0])),
+        (k6, registry.CONTACT_CHANGED, ContactChanged(agency=k6, contact="a", version=1, posts=("filing",),
+                                                      email=MAILS[0])),
     ]  # fmt: skip
     lecture = {**LECTURE, "activity_name": "敌意的讲座"}
     for values in (
@@ -471,6 +478,7 @@ def test_control_a_round_does_name_people_where_they_belong(played: Round) -> No
     for table in (
         "review.contact",
         "export.contact",
+        "notify.contact",
         "notify.mail",
         "review.history",
     ):

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.notify import recall, store
 from services.notify.handlers import Notify
+from services.notify.recipients import People
 from shared.contracts.case import Awaited, CaseAdvanced, CaseChanged, CaseReturned, FixTold
 from shared.contracts.types import Party
 from shared.notices.calendar import SHANGHAI, Calendar
@@ -238,7 +239,7 @@ async def test_a_printed_date_that_is_moved_is_recalled_anew(engine: Database) -
 
     async def printed(notices: Mapping[str, CompiledNotice]) -> set[str]:
         """What a new process enters for 天河."""
-        service = Notify(notices, DIRECTORY, CALENDAR)
+        service = Notify(notices, DIRECTORY, People(DIRECTORY), CALENDAR)
         await service.remind(cast(Any, SimpleNamespace(clock=clock, engine=engine)))
         async with engine.connect() as conn:
             rows = await conn.read("select key from notify.mail where key like 'deadline/%DL-01%/440106'")

@@ -339,6 +339,27 @@ async def test_provisioning_refuses_what_differs_and_changes_nothing(nats_server
         assert (await js.stream_info(OUT)).config.max_bytes == 1_000_000_000
 
 
+async def test_an_event_that_is_new_finds_room_in_a_stream_of_before(nats_server: Nats) -> None:
+    async with nothing_there(nats_server) as js:
+        (wanted,) = (s for s in aged(DAYS) if s.name == IN)
+        assert wanted.subjects
+        await js.add_stream(wanted.evolve(subjects=wanted.subjects[:-1]))
+        await js.publish(wanted.subjects[0].replace("*", "440106"), b"x")
+        with pytest.raises(Drift, match="stream SME_IN: subjects"):
+            await provision(js, check=True)
+        assert "stream SME_IN takes more events" in await provision(js)
+        assert await provision(js, check=True) == []
+        assert (await js.stream_info(IN)).state.messages == 1
+        # A subject that we do not know, or anything besides, is for a person to decide.
+        for other in (
+            {"subjects": [*wanted.subjects[:-1], "sme.in.v1.*.other"]},
+            {"subjects": wanted.subjects[:-1], "max_bytes": 10**9},
+        ):
+            await js.update_stream(wanted.evolve(**other))
+            with pytest.raises(Drift):
+                await provision(js)
+
+
 def test_the_command_refuses_with_status_1(running: Local) -> None:
     command = [sys.executable, "-c", "from services.cli import main; main()", "provision", "--check"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("YIQI_")} | running.environment

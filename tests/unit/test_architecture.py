@@ -45,6 +45,7 @@ PURE = (
     "services/review/replay.py",
     "services/review/telling.py",
     "services/notify/owed.py",
+    "services/notify/recipients.py",
     "services/notify/cases.py",
     "services/notify/digest.py",
     "services/notify/hours.py",

@@ -60,6 +60,7 @@ def test_only_listed_events_enter_from_outside() -> None:
         "sme.in.v1.*.fact.reported",
         "sme.in.v1.*.mails.settled",
         "sme.in.v1.*.catalogue.requested",
+        "sme.in.v1.*.contact.changed",
     ]
 
 
@@ -84,7 +85,7 @@ def test_consumers_are_named_by_service_and_stream() -> None:
             ["decision.made", "decisions.made", "decisions.settled", "score.given", "fact.reported"],
         ),
         "review-evt": ("SME_EVT", ["submission.accepted"]),
-        "notify-in": ("SME_IN", ["mails.settled"]),
+        "notify-in": ("SME_IN", ["mails.settled", "contact.changed"]),
         "notify-evt": (
             "SME_EVT",
             [
