@@ -46,7 +46,9 @@ class Stub:
         self,
         script: Mapping[Step, Iterable[Fault | None]] | None = None,
         mood: Callable[[Step], Fault | None] = lambda step: None,
+        port: int = 0,
     ) -> None:
+        self.port = port
         self._mood = mood
         self._script = {step: list(faults) for step, faults in (script or {}).items()}
         self.accepted: Counter[str] = Counter()
@@ -58,8 +60,8 @@ class Stub:
 
     async def __aenter__(self) -> Self:
         self._sessions: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._session, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._session, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:

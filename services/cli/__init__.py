@@ -44,7 +44,11 @@ app.add_typer(notices.app, name="notice", help="通知：列出、查看、校�
 app.add_typer(notices.agencies, name="agency", help="单位名录")
 app.add_typer(contacts.app, name="contact", help="联系人：列出、查看、登记、结束")
 app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、核对经过")
-app.add_typer(mails.app, name="mail", help="邮件：列出、查看；留存的邮件：放行、作废、补充说明")
+app.add_typer(
+    mails.app,
+    name="mail",
+    help="邮件：列出、查看；留存的：放行、作废、补充说明；送达不明的：查明；不再发信的地址",
+)
 app.add_typer(letters.app, name="letter", help="信函：列出、预览、检查模板")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、登记以往目录")

@@ -1,19 +1,21 @@
-"""`yiqi mail`: looking at the ledger of mails, and what an issuer does with those that are held.
+"""`yiqi mail`: looking at the ledger of mails, what an issuer does with those that are held, and what a person settles.
 
 What is decided about cases is in `deciding.py`.
 """
 
 import asyncio
 import uuid
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
 
 from services.cli import common, filing
-from services.cli.common import UNUSABLE, AsOption, JsonOption, console, fail, out, show, table
+from services.cli.common import FINDINGS, UNUSABLE, AsOption, JsonOption, console, fail, out, show, table
 from services.cli.deciding import OfficerOption, ReasonOption
 from shared.contracts import registry
-from shared.contracts.mail import MailsSettled
+from shared.contracts.mail import MailSent, MailsSettled
+from shared.runtime.streams import STREAM_OF
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -37,7 +39,7 @@ def mail_list(
     state: Annotated[
         str | None,
         typer.Option(
-            help="held、gathered、queued、claimed、data、sent、failed、unknown、merged、replaced、discarded"
+            help="held、gathered、queued、claimed、data、sent、failed、unknown、bounced、merged、replaced、discarded"
         ),
     ] = None,
     to: Annotated[str | None, typer.Option(help="收件单位代码")] = None,
@@ -213,3 +215,112 @@ def _done(event: str) -> int:
         event=event,
     )
     return int(row["n"])
+
+
+# --- what came of them ---------------------------------------------------------------------------------
+
+
+def _one(id_: str) -> dict[str, Any]:
+    """By its id, or as much of it as tells it from all others."""
+    found = _ask("select id, state from notify.mail where cast(id as text) like :id || '%' limit 2", id=id_)
+    if len(found) != 1:
+        fail(f"没有邮件 {id_}" if not found else f"不止一封邮件以 {id_} 开头", UNUSABLE)
+    return found[0]
+
+
+@app.command("resolve")
+def resolve(
+    id_: Annotated[str, typer.Argument(help="邮件编号，见 yiqi mail list --state unknown")],
+    sent: Annotated[bool, typer.Option("--sent/--not-sent", help="查明已发出，或查明未发出（将再发一次）")],
+    why: Annotated[str, typer.Option(help="依据，如邮件服务器日志的哪一行")],
+    by: Annotated[str, typer.Option(help="经办人代码，不写姓名")],
+) -> None:
+    """一封送达不明的邮件由人查明：已发出则了结，未发出则以同一 Message-ID 再发。"""
+    if not why.strip() or not by.strip():
+        fail("请写明依据和经办人", UNUSABLE)
+    mail = _one(id_)
+    if not asyncio.run(_resolve(mail["id"], sent=sent, why=why.strip(), by=by.strip())):
+        fail(f"邮件 {id_} 的状态是 {mail['state']}，不是 unknown", FINDINGS)
+    console.print("已记为已发出" if sent else "已重新排队，将再发一次")
+
+
+async def _resolve(id_: Any, *, sent: bool, why: str, by: str) -> bool:
+    from sqlalchemy import text
+
+    async with common.database() as conn:
+        found = await conn.execute(text(_SENT if sent else _AGAIN), {"id": id_})
+        row = found.one_or_none()
+        if row is None:
+            return False
+        await conn.execute(
+            text(
+                'insert into notify.resolution (mail, attempt, sent, "by", why) '
+                "values (:mail, :attempt, :sent, :by, :why)"
+            ),
+            {"mail": id_, "attempt": row.attempt, "sent": sent, "by": by, "why": why},
+        )
+        if sent:
+            type_ = registry.MAIL_SENT
+            said = MailSent(mail=id_, letter=row.letter, to=row.to_code, case=row.case)
+            event, body = type_.wire(said, id_, row.attempt, "resolved", at=datetime.now(UTC))
+            # The service's sweep publishes it.
+            await conn.execute(
+                text(
+                    "insert into notify.outbox (id, stream, subject, body) values (:id, :stream, :subject, :body)"
+                ),
+                {
+                    "id": event,
+                    "stream": STREAM_OF[type_.cls],
+                    "subject": type_.subject(row.to_code),
+                    "body": body.decode(),
+                },
+            )
+    return True
+
+
+_RESOLVED = " where id = :id and state = 'unknown' returning attempt, letter, to_code, \"case\""
+_SENT = "update notify.mail set state = 'sent', why = null, settled_at = now(), worker = null" + _RESOLVED
+# Under the same id, and so under the same Message-ID.
+_AGAIN = (
+    "update notify.mail set state = 'queued', why = null, settled_at = null, worker = null, not_before = now()"
+    + _RESOLVED
+)
+
+
+@app.command("suppressed")
+def suppressed(
+    addresses: Annotated[bool, typer.Option("--addresses", help="连同地址（属个人信息）")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """不再发信的地址：被退回过，请收件单位更正。默认只列单位。"""
+    rows = _ask(
+        "select m.to_code, m.to_name, s.status, s.at, s.mail, s.address from notify.suppressed s "
+        "left join notify.mail m on m.id = s.mail order by s.at",
+    )
+    if not addresses:
+        for row in rows:
+            del row["address"]
+    columns = {"at": "时间", "to_name": "收件单位", "status": "原因", "mail": "退回的邮件"}
+    show(rows, "不再发信", {**columns, **({"address": "地址"} if addresses else {})}, as_json=as_json)
+
+
+@app.command("unsuppress")
+def unsuppress(
+    which: Annotated[str, typer.Argument(help="退回的邮件的编号（见 yiqi mail suppressed），或地址")],
+) -> None:
+    """恢复向一个地址发信（对方已修复邮箱）。此前失败的邮件不会自动再发。"""
+    from sqlalchemy import text
+
+    async def forget() -> int:
+        async with common.database() as conn:
+            done = await conn.execute(
+                text(
+                    "delete from notify.suppressed where address = lower(:which) or cast(mail as text) = :which"
+                ),
+                {"which": which},
+            )
+            return int(done.rowcount)
+
+    if not asyncio.run(forget()):
+        fail("没有这个地址或邮件", UNUSABLE)
+    console.print("已恢复发信")

@@ -29,6 +29,8 @@ KINDS = {
     "mails": "已了结邮件的地址和内容",
     "people": "已到期联系人的邮箱",
     "dead": "已处理的无法处理消息的内容",
+    "bounces": "退信的原文说明",
+    "suppressed": "不再发信的地址",
     "held": "已处理的留存决定的内容",
 }
 """What is let go, in this order; each is found by what it is itself, so that a run that broke off is only run again."""
@@ -63,7 +65,7 @@ SIMPLE = {
     ),
     "files": (NEEDED, "delete from intake.file where sha256 = any(cast(:found as text[]))"),
     "mails": (
-        "select id from notify.mail where state in ('sent', 'failed', 'unknown', 'merged', 'replaced', 'discarded') "
+        "select id from notify.mail where state in ('sent', 'failed', 'unknown', 'bounced', 'merged', 'replaced', 'discarded') "
         "and coalesce(settled_at, owed_at) < :before "
         "and (address is not null or params <> '{}' or attachments <> '[]')",
         "update notify.mail set address = null, params = '{}', attachments = '[]', why = null, "
@@ -75,6 +77,15 @@ SIMPLE = {
         "(until < cast(cast(:before as timestamptz) at time zone 'Asia/Shanghai' as date) "
         "or not active and changed_at < :before)",
         "update notify.contact set address = null where agency || '/' || code = any(cast(:found as text[]))",
+    ),
+    "bounces": (
+        "select id from notify.bounce where at < :before and why is not null",
+        "update notify.bounce set why = null where id = any(cast(:found as uuid[]))",
+    ),
+    # Who writes there again is told again.
+    "suppressed": (
+        "select address from notify.suppressed where at < :before",
+        "delete from notify.suppressed where address = any(cast(:found as text[]))",
     ),
     "held": (
         "select key from review.held where state <> 'held' and settled_at < :before and decisions <> '[]'",

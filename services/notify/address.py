@@ -3,6 +3,8 @@
 Whether somebody reads it is not here: only the mail server can tell, and a bounce.
 """
 
+from functools import lru_cache
+
 from email_validator import EmailNotValidError, validate_email
 
 
@@ -10,6 +12,7 @@ class BadAddress(ValueError):
     """Nothing can be sent there; the message, in Chinese, says why and does not repeat the address."""
 
 
+@lru_cache(maxsize=128)  # each is asked for when the mail is written, and again on the wire
 def mailbox(address: str | None) -> str:
     """The address with its domain in punycode. Names, comments, lists and quoted parts are refused.
 
@@ -18,6 +21,8 @@ def mailbox(address: str | None) -> str:
     """
     if not address:
         raise BadAddress("没有电子邮箱")
+    if not address.rpartition("@")[0].isascii():
+        raise BadAddress("电子邮箱 @ 之前只能是英文字母、数字和符号")
     try:
         # `.test` is where demonstrations send; whether a domain exists is the relay's question.
         found = validate_email(

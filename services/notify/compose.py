@@ -12,8 +12,6 @@ from datetime import date, datetime
 from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -22,12 +20,12 @@ from jinja2 import TemplateError
 
 from services.notify import dates
 from services.notify.address import mailbox
+from services.notify.headers import POLICY
 from services.notify.owed import Owed
 from services.notify.templates import Letters, Written
 from services.notify.words import cut
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
-POLICY = SMTP.clone(refold_source="none")  # keeps what `set_raw` wrote
 
 SUBJECT_LIMIT = 120
 NAME_LIMIT = 100
@@ -88,15 +86,14 @@ def compose(
     written = render(owed, letters, date, calendar_file=next((k.name for k in kept if k.ahead), None))
 
     message = EmailMessage(policy=POLICY)
-    _add(message, "From", sender)
+    message["From"] = sender
     if reply_to:
-        _add(message, "Reply-To", Address(addr_spec=mailbox(reply_to)))
+        message["Reply-To"] = Address(addr_spec=mailbox(reply_to))
     # An Address object, never a joined string: a name with a comma would become a second recipient.
-    _add(message, "To", Address(_line(owed.to_name, NAME_LIMIT), addr_spec=mailbox(owed.address)))
-    _add(message, "Subject", _line(written.subject, SUBJECT_LIMIT))
-    # Raw: the header classes wrap a long id in an encoded word, and then it is no id any more; and of what is ASCII
-    # and short they cost half of a mail's time.
-    message.set_raw("Date", format_datetime(date))
+    message["To"] = Address(_line(owed.to_name, NAME_LIMIT), addr_spec=mailbox(owed.address))
+    message["Subject"] = _line(written.subject, SUBJECT_LIMIT)
+    message["Date"] = date
+    # Raw: the header classes wrap a long id in an encoded word, and then it is no id any more.
     message.set_raw("Message-ID", f"<m-{owed.mail}@{message_id_domain}>")
     if owed.case is not None:
         for header in ("In-Reply-To", "References"):
@@ -122,12 +119,6 @@ def compose(
         # Otherwise random, and a mail that is composed again would be another mail.
         part.set_boundary(f"=_{owed.mail.hex}_{i}")
     return message
-
-
-def _add(message: EmailMessage, name: str, value: str | Address) -> None:
-    """The library folds a long name before its first word, and some programs then read an empty header."""
-    folded = POLICY.header_factory(name, value).fold(policy=SMTP).partition(":")[2].strip()
-    message.set_raw(name, folded.replace("?= <", "?=\r\n <"))
 
 
 def render(owed: Owed, letters: Letters, at: datetime, *, calendar_file: str | None = None) -> Written:

@@ -87,7 +87,7 @@ async def parts(
 async def _failed(conn: Connection) -> Counter[tuple[str, str]]:
     """By letter and reason, since the last report; of the first one, all."""
     rows = await conn.read(
-        "select letter, why, count(*) as n from notify.mail where state = 'failed' and settled_at >= "
+        "select letter, why, count(*) as n from notify.mail where state in ('failed', 'bounced') and settled_at >= "
         "coalesce((select max(owed_at) from notify.mail where letter = 'daily') - cast(:overlap as interval), "
         "'-infinity') group by letter, why",
         {"overlap": OVERLAP},

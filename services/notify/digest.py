@@ -49,7 +49,19 @@ def digests(day: date, letters: Sequence[Owed]) -> Iterator[tuple[Owed, Sequence
         if not one["ask"]:
             params["ask"] = "各项所列单位"
         name = key(day, first.to, first.address or "", part)
-        yield Owed(name, "digest", first.to, first.to_name, first.address, params, when="hours"), some
+        yield (
+            Owed(
+                name,
+                "digest",
+                first.to,
+                first.to_name,
+                first.address,
+                params,
+                when="hours",
+                owner=next((o.owner for o in some if o.owner), None),
+            ),
+            some,
+        )
 
 
 def _common(letters: Sequence[Owed], name: str) -> Any:

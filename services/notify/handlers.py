@@ -3,52 +3,34 @@
 Which letters are owed is in `owed.py`, how they read in `letters/`, the ledger in `store.py` and `pending.py`.
 """
 
-import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from email.headerregistry import Address
-from uuid import UUID
 
-from services.notify import check, contacts, daily, owed, pending, recall, reminders, smtp, store
-from services.notify.address import BadAddress
-from services.notify.compose import Unwritable, compose
+from services.notify import check, contacts, daily, lmtp, owed, pending, recall, reminders, sending, store
 from services.notify.hours import Hours
 from services.notify.owed import Owed
 from services.notify.recipients import People
+from services.notify.sending import Rules, Sending
 from services.notify.store import Gate
 from services.notify.templates import LETTERS, Letters
 from shared.contracts import registry
 from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened
-from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailsSettled, MailUnknown
+from shared.contracts.mail import MailsSettled
 from shared.contracts.problem import MOST, Problem, problem
-from shared.contracts.registry import EventType
 from shared.contracts.submission import EventAccepted, PackageJudged
 from shared.contracts.types import Finding
 from shared.notices.calendar import SHANGHAI, Calendar
 from shared.notices.directory import Directory
 from shared.notices.load import CompiledNotice, load_all
-from shared.runtime import files, metrics
 from shared.runtime.database import Connection
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
 
-PATIENCE = (5, 15, 60, 300, 900)
-"""Seconds between attempts when nothing was sent; the last repeats."""
-GIVE_UP_AFTER = 100
-"""Attempts, at 15 minutes a day: then the mail has failed and a person must see to it."""
-
 NO_HEAD_AFTER = timedelta(hours=1)
 """After which operators get their report without the head of the audit stream: review has not told it. Counted from
 when this process first saw the day, because a process that was down has heard nothing."""
-
-SETTLED: dict[str, tuple[EventType, type[MailSettled]]] = {
-    "sent": (registry.MAIL_SENT, MailSent),
-    "failed": (registry.MAIL_FAILED, MailFailed),
-    "unknown": (registry.MAIL_UNKNOWN, MailUnknown),
-}
 
 
 @dataclass
@@ -61,7 +43,6 @@ class Notify:
     sender: str = ""
     gate: Gate = field(default_factory=Gate)
     letters: Letters = field(init=False)
-    work: asyncio.Event = field(default_factory=asyncio.Event)
     _noted: set[tuple[str, str, str]] = field(default_factory=set)
     _recalled: set[str] = field(default_factory=set)
     _looked_again: bool = False
@@ -71,6 +52,9 @@ class Notify:
     """The day, and when this process first saw it."""
     _reported: date | None = None
     _turned: date | None = None
+
+    def __post_init__(self) -> None:
+        self.sending = Sending(self._rules)
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
@@ -117,7 +101,7 @@ class Notify:
         # Only a saving: what is noted need not be written again.
         tx.after.append(lambda: self._noted.update(fresh))
         recall.remember(tx.conn, self.notices, changes, self.calendar, tx.now)
-        tx.after.append(self.work.set)
+        tx.after.append(self.sending.work.set)
 
     async def turn(self, context: Context) -> None:
         """Once a day: whose term is over gets none of the mails that still wait, also of what the directory lists."""
@@ -165,7 +149,7 @@ class Notify:
             entered |= {letter.key for letter in letters}
         self._reminded = now
         if entered:
-            self.work.set()
+            self.sending.work.set()
 
     # --- what waits ---
 
@@ -200,7 +184,7 @@ class Notify:
             )
             told = EventAccepted(accepted=item.event.id, type=item.event.type, errors=errors)
             tx.answer(item, registry.EVENT_ACCEPTED, told)
-        tx.after.append(self.work.set)
+        tx.after.append(self.sending.work.set)
 
     def _may_not(self, said: MailsSettled, publisher: str) -> Problem | None:
         compiled = self.notices.get(said.notice)
@@ -225,7 +209,7 @@ class Notify:
         async with context.engine.begin() as conn:
             made = await pending.merge(conn, until, self.gate.hours)
         if made:
-            self.work.set()
+            self.sending.work.set()
 
     async def report(self, context: Context) -> None:
         """Every second: the report of the day, should nothing be heard of the audit stream."""
@@ -239,7 +223,7 @@ class Notify:
             if not await store.reported(conn, today, self.operators):
                 await self._owe(conn, await self._report(conn, today, None, now), now)
         self._reported = today
-        self.work.set()
+        self.sending.work.set()
 
     async def _report(
         self, conn: Connection, day: date, headed: AuditHeaded | None, now: datetime
@@ -253,107 +237,16 @@ class Notify:
     # --- sending ---
 
     async def send(self, context: Context) -> None:
-        """One worker: claims, composes, delivers, settles. Its claims are its own for as long as it holds an
-        advisory lock on a connection of its own, which the database frees the moment the process dies."""
-        settings = context.settings
-        worker = random.SystemRandom().getrandbits(62)
-        relay = smtp.Relay(
-            settings.smtp_host,
-            settings.smtp_port,
-            hostname=settings.mail_domain,
-            security=settings.smtp_security,
-            user=settings.smtp_user,
-            password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
-            final_timeout=settings.smtp_reply_timeout,
-        )
-        async with context.engine.connect() as alive:
-            await alive.execute("select pg_advisory_lock(:worker)", {"worker": worker})
-            try:
-                while True:
-                    self.work.clear()
-                    while await self._one(context, relay, worker):
-                        pass
-                    try:
-                        await asyncio.wait_for(self.work.wait(), 5)
-                    except TimeoutError:
-                        # Also the moment to notice that the lock went with its connection.
-                        await alive.execute("select 1")
-            finally:
-                # Not back to the pool: the lock would live on with it, and what this worker claimed be stuck.
-                alive.end()
-                await relay.close()
+        await self.sending.run(context)
 
-    async def _one(self, context: Context, relay: smtp.Relay, worker: int) -> bool:
-        settings = context.settings
-        async with context.engine.begin() as conn:
-            now = context.clock.now()
-            claimed = await store.claim(conn, worker, now, open_=self.gate.hours.open(now))
-        if claimed is None:
-            return False
-        letter, attempt = claimed
-        try:
-            attached = {
-                a.sha256: await files.fetch(context.jetstream, files.OURS, a.sha256)
-                for a in letter.attachments
-            }
-            message = compose(
-                letter,
-                letters=self.letters,
-                message_id_domain=settings.mail_domain,
-                sender=Address(settings.mail_from_name, addr_spec=settings.mail_from),
-                date=context.clock.now(),
-                files=attached,
-                reply_to=settings.mail_reply_to,
-                unsubscribe=settings.mail_unsubscribe,
-            )
-        except (BadAddress, Unwritable, files.Missing) as error:
-            await self._settle(context, letter, attempt, "failed", type(error).__name__)
-            return True
+    def _rules(self) -> Rules:
+        return Rules(self.directory, self.people, self.letters, self.gate)
 
-        async def before_data() -> bool:
-            async with context.engine.begin() as conn:
-                return await store.begin_data(conn, letter.mail, attempt)
-
-        outcome = await relay.deliver(
-            settings.mail_from, letter.address or "", message.as_bytes(), before_data
-        )
-        match outcome:
-            case smtp.Sent():
-                await self._settle(context, letter, attempt, "sent", None)
-            case smtp.Unknown(why):
-                await self._settle(context, letter, attempt, "unknown", why)
-            case smtp.Failed(why):
-                await self._settle(context, letter, attempt, "failed", why)
-            case smtp.Later(why) if attempt >= GIVE_UP_AFTER:
-                await self._settle(context, letter, attempt, "failed", why)
-            case smtp.Later(why):
-                wait = timedelta(seconds=PATIENCE[min(attempt, len(PATIENCE)) - 1])
-                async with context.engine.begin() as conn:
-                    await store.postpone(conn, letter.mail, attempt, why, context.clock.now() + wait)
-                metrics.MAILS.labels(letter.letter, "postponed").inc()
-        return True
-
-    async def _settle(
-        self, context: Context, letter: Owed, attempt: int, state: str, why: str | None
-    ) -> None:
-        async with context.delivery.transaction() as tx:
-            if await store.settle(tx.conn, letter.mail, attempt, state, why, tx.now):
-                _tell(tx, letter.mail, letter.letter, letter.to, letter.case, state, why, attempt)
+    async def listen(self, context: Context) -> None:
+        await lmtp.listen(context, self._rules)
 
     async def recover(self, context: Context) -> None:
-        """Every second: what dead workers left behind."""
-        async with context.delivery.transaction() as tx:
-            for row in await store.recover(tx.conn, await store.orphans(tx.conn), tx.now):
-                _tell(tx, row.id, row.letter, row.to_code, row.case, "unknown", "worker died", row.attempt)
-
-
-def _tell(
-    tx: Tx, mail: UUID, letter: str, to: str, case: UUID | None, state: str, why: str | None, attempt: int
-) -> None:
-    type_, payload = SETTLED[state]
-    tx.after.append(metrics.MAILS.labels(letter, state).inc)
-    # The attempt is part of the cause: `unknown` may be followed by the answer of a worker thought dead.
-    tx.say(type_, to, payload(mail=mail, letter=letter, to=to, case=case, why=why), mail, attempt, state)
+        await sending.recover(context)
 
 
 notify = Notify()
@@ -361,6 +254,6 @@ service = Service(
     "notify",
     {"in": notify.on_in, "evt": notify.on_evt},
     setup=notify.setup,
-    tasks=(notify.send, notify.send),
+    tasks=(notify.send, notify.listen),
     sweeps=(notify.turn, notify.recover, notify.remind, notify.gather, notify.report),
 )

@@ -45,6 +45,7 @@ WHEN: Mapping[str, tuple[When, str]] = {
     "duty_due": ("morning", RECALLED),
     "expiring": ("morning", RECALLED),
     "june_activity": ("morning", RECALLED),
+    "undelivered": ("hours", "is for a person in an office, who then takes the telephone"),
     "digest": ("hours", "is the mail of the morning itself"),
     "daily": ("now", "goes to operators, who want it on rest days too: its absence is an alarm"),
 }

@@ -89,6 +89,8 @@ class Owed:
     """In which it was filed, where the letter answers a filing."""
     recipient: Recipient | None = None
     """Set by `recipients.py`, through which every letter enters the ledger."""
+    owner: str | None = None
+    """Who is told when it does not arrive, by code; never who it goes to."""
 
     @property
     def mail(self) -> UUID:
@@ -119,6 +121,7 @@ def letters_of_case(
             hold=one.hold,
             parties=cases.parties(notice, change),
             district=change.district,
+            owner=_owner(one.party.code, change.district, notice.issuer, directory),
         )
         for one in cases.told(notice, change, directory, at)
     ]
@@ -147,7 +150,9 @@ def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directo
     }
     key = f"package/{judged.package}/judged/{judged.filer.code}"
     filer, said = address_of(judged.filer, directory), stamped(params, judged.received)
-    return [_to(key, "judged", filer, said, attachments=_marked(judged), district=judged.district)]
+    owner = _owner(judged.filer.code, judged.district, notice.issuer, directory)
+    files = _marked(judged)
+    return [_to(key, "judged", filer, said, attachments=files, district=judged.district, owner=owner)]
 
 
 def letters_of_refusal(
@@ -169,7 +174,8 @@ def letters_of_refusal(
     }
     key = f"submission/{event}/refused/{refused.filer.code}"
     filer, said = address_of(refused.filer, directory), stamped(params, refused.received)
-    return [_to(key, "refused", filer, said, district=refused.district or None)]
+    owner = _owner(refused.filer.code, refused.district, notice.issuer, directory)
+    return [_to(key, "refused", filer, said, district=refused.district or None, owner=owner)]
 
 
 def letter_of_deadline(
@@ -198,7 +204,8 @@ def letter_of_deadline(
     key = f"deadline/{notice.id}/{deadline.id}/{last}/{rung.key}/{agency.code}"
     ladder = f"deadline/{notice.id}/{deadline.id}/{agency.code}"
     party = Party(code=agency.code, kind=agency.kind, name=agency.name, email=agency.email)
-    return _recalled(_to(key, deadline.letter or "deadline", party, params), ladder)
+    owner = _owner(agency.code, agency.district, notice.issuer, directory)
+    return _recalled(_to(key, deadline.letter or "deadline", party, params, owner=owner), ladder)
 
 
 def letters_of_occasion(
@@ -222,6 +229,7 @@ def letters_of_occasion(
                 case=change.case,
                 parties=cases.parties(notice, change),
                 district=change.district,
+                owner=_owner(one.party.code, change.district, notice.issuer, directory),
             ),
             f"{ladder}/{one.party.code}",
         )
@@ -284,6 +292,7 @@ def _to(
     hold: bool = False,
     parties: tuple[str, ...] = (),
     district: str | None = None,
+    owner: str | None = None,
 ) -> Owed:
     return Owed(
         key,
@@ -298,6 +307,7 @@ def _to(
         hold=hold,
         parties=parties,
         district=district,
+        owner=owner,
     )
 
 
@@ -311,6 +321,14 @@ def _filing_date(notice: Notice, filer: Party, district: str, *, settled_: bool 
         return [keep(deadline.name, due_of(deadline), *about)]
     reminded = deadline.unless == "filed" and filer.kind in deadline.remind
     return [settled(deadline.name, *about)] if reminded else []
+
+
+def _owner(to: str, district: str | None, issuer: str, directory: Directory) -> str | None:
+    """Who sees to a letter that does not arrive: the department of the district, else who issued the notice; of what
+    is written to the issuer itself, whoever operates us."""
+    if district and district != to and directory.find(district) is not None:
+        return district
+    return issuer
 
 
 def _findings(findings: Sequence[Finding]) -> Params:

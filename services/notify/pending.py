@@ -103,6 +103,7 @@ def _row(one: Owed, now: datetime) -> dict[str, Any]:
         "notice": one.notice,
         "when": one.when,
         "handled": [],
+        "owner": one.owner,
     }
 
 

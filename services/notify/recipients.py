@@ -23,7 +23,9 @@ POSTS: Mapping[str, tuple[Post, ...]] = {
     "accepted": FILES,
     "action_wanted": ACTS,
     "deadline": FILES,
+    "duty_due": FILES,
     "duty_missed": HEAD,
+    "expiring": HEAD,
     "ground_raised": ACTS,
     "hearing": HEAD,
     "judged": FILES,
@@ -42,6 +44,7 @@ POSTS: Mapping[str, tuple[Post, ...]] = {
     "revocation_proposed": HEAD,
     "revoked": HEAD,
     "selected": FILES,
+    "undelivered": ACTS,
 }
 """Whose post a letter is for (ours: no source says it). One that is not listed goes to who files."""
 

@@ -5,15 +5,16 @@ No real agency's address is in any of them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
 from services.notify import owed
 from services.notify.digest import digests
-from services.notify.owed import Owed
+from services.notify.owed import OPERATORS, Owed
 from services.notify.reminders import occasions, rungs
+from services.notify.undelivered import SUPPRESSED, Undelivered, letters
 from shared.contracts.case import (
     AuditHeaded,
     CaseAdvanced,
@@ -59,7 +60,9 @@ def samples(
     nowhere = _anonymous(directory)
     days = calendar or Calendar.load()
     found = [s for notice in notices.values() for s in _Samples(notice, nowhere, days).all()]
-    return found + _mornings(found) + [_daily(count) for count in (0, 1)]
+    mornings = _mornings(found)
+    lost = _undelivered([found[0], *mornings[:1]], nowhere)
+    return [*found, *mornings, *(_daily(count) for count in (0, 1)), *lost]
 
 
 def _anonymous(directory: Directory) -> Directory:
@@ -95,6 +98,13 @@ def _daily(count: int) -> Sample:
     }
     (one,) = owed.letters_of_day(day, headed, [MAILBOX], "示例平台", [dead])
     return Sample(one, datetime.combine(day + timedelta(days=1), NINE))
+
+
+def _undelivered(lost: list[Sample], directory: Directory) -> Iterator[Sample]:
+    for sample, why, stopped in zip(lost, ("550 5.1.1", SUPPRESSED), (False, True), strict=False):
+        gone = Undelivered(replace(sample.owed, owner=OPERATORS), why, stopped)
+        for one in letters([gone], directory, ["yunwei@example.com"]):
+            yield Sample(one, sample.at)
 
 
 class _Samples:

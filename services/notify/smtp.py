@@ -16,8 +16,9 @@ from services.notify.address import BadAddress, mailbox
 
 Security = Literal["plain", "starttls", "tls"]
 
-READY = 354
+READY, CLOSING = 354, 421
 WHY_LIMIT = 300
+NOTIFY = ("NOTIFY=FAILURE,DELAY",)
 GOODBYE = 5.0
 """Seconds that QUIT may take: everything is already settled by then."""
 
@@ -38,6 +39,8 @@ class Later:
     """The server does not have the mail: trying again cannot send it twice."""
 
     why: str
+    relay: bool = False
+    """It is the relay that was in trouble, or the way there: no fault of this mail or of where it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,12 @@ class Unknown:
 Outcome = Sent | Later | Failed | Unknown
 
 
+CALLED_OFF = Later("lease lost")
+
+
 class Relay:
-    """A connection to the mail server, opened when needed and kept between mails. For one worker only."""
+    """A connection to the mail server, opened when needed and kept between mails, `most` of them. For one sender
+    only."""
 
     def __init__(
         self,
@@ -71,10 +78,15 @@ class Relay:
         password: str | None = None,
         timeout: float = 60,
         final_timeout: float = 600,  # RFC 5321 4.5.3.2.6: giving up earlier makes duplicates
+        most: int = 100,
         tls_context: ssl.SSLContext | None = None,
     ) -> None:
         """`hostname` is what we call ourselves in EHLO; looking it up could block on DNS."""
         self._final_timeout = final_timeout
+        self._most = most
+        self._mails = 0
+        self._begun = False
+        """Whether a mail was begun on the connection and not ended by the server's answer."""
         self._client = aiosmtplib.SMTP(
             hostname=host,
             port=port,
@@ -88,7 +100,12 @@ class Relay:
         )
 
     async def deliver(
-        self, envelope_from: str, to: str, message: bytes, before_data: Callable[[], Awaitable[bool]]
+        self,
+        envelope_from: str,
+        to: str,
+        message: bytes,
+        before_data: Callable[[], Awaitable[bool]],
+        envelope_id: str | None = None,
     ) -> Outcome:
         """`before_data` runs when the recipient is accepted and nothing is sent yet; False calls it off.
 
@@ -99,7 +116,7 @@ class Relay:
         except BadAddress as error:
             return Failed(str(error))
         try:
-            return await self._converse(sender, recipient, message, before_data)
+            return await self._converse(sender, recipient, message, before_data, envelope_id)
         except BaseException:
             # Half a conversation would be continued by the next mail.
             self._client.close()
@@ -115,24 +132,45 @@ class Relay:
             self._client.close()
 
     async def _converse(
-        self, sender: str, recipient: str, message: bytes, before_data: Callable[[], Awaitable[bool]]
+        self,
+        sender: str,
+        recipient: str,
+        message: bytes,
+        before_data: Callable[[], Awaitable[bool]],
+        envelope_id: str | None,
     ) -> Outcome:
         try:
             await self._ready()
+            try:
+                await self._mail_from(sender, envelope_id)
+            except (aiosmtplib.SMTPException, OSError) as error:
+                if self._mails == 1 or not _hung_up(error):
+                    raise
+                # It was closed between two mails, as servers do with what is idle: nothing was begun.
+                self._client.close()
+                await self._ready()
+                await self._mail_from(sender, envelope_id)
+            await self._client.rcpt(recipient, options=NOTIFY if self._tells else None)
+        except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPRecipientRefused) as refusal:
+            return self._refused(refusal.code, refusal.message)
         except (aiosmtplib.SMTPException, OSError) as error:
             # Also a 5xx: a wrong password or a full server is no fault of this mail.
             return self._given_up(error)
-        try:
-            await self._client.mail(sender)
-            await self._client.rcpt(recipient)
-        except aiosmtplib.SMTPResponseException as refusal:
-            return self._refused(refusal.code, refusal.message)
-        except (aiosmtplib.SMTPException, OSError) as error:
-            return self._given_up(error)
         if not await before_data():
             await self._forget()
-            return Later("lease lost")
+            return CALLED_OFF
         return await self._data(message)
+
+    async def _mail_from(self, sender: str, envelope_id: str | None) -> None:
+        self._begun = True
+        told = self._tells and envelope_id
+        # Headers are enough to know a bounce by; the text need not travel back through other servers.
+        await self._client.mail(sender, options=["RET=HDRS", f"ENVID={envelope_id}"] if told else None)
+
+    @property
+    def _tells(self) -> bool:
+        """Whether the server reports on delivery as asked (RFC 3461)."""
+        return self._client.supports_extension("dsn")
 
     async def _data(self, message: bytes) -> Outcome:
         """DATA in its two halves: `aiosmtplib.SMTP.data` raises the same error before and after the mail."""
@@ -144,13 +182,14 @@ class Relay:
             return self._refused(reply.code, reply.message)
         protocol = self._client.protocol
         if protocol is None:
-            return Later("connection lost before the mail was written")
+            return Later("connection lost before the mail was written", relay=True)
         try:
             reply = await self._write(protocol, message)
         except Exception as error:  # noqa: BLE001  # after the first byte, not even our own bug may lead to a retry
             self._client.close()
             return Unknown(_said(error))
         if 200 <= reply.code < 300:
+            self._begun = False
             return Sent(_why(reply.code, reply.message))
         # It may have answered in the middle of the mail, and would read the rest as commands.
         self._client.close()
@@ -165,15 +204,21 @@ class Relay:
 
     async def _ready(self) -> None:
         """A connection without a mail begun on it; one that died between two mails is replaced."""
-        if self._client.is_connected:
+        if self._client.is_connected and self._mails >= self._most:
+            await self.close()
+        if self._client.is_connected and self._begun:
             await self._forget()
         if not self._client.is_connected:
             await self._client.connect()
+            self._mails = 0
             await self._client.rset()  # says EHLO too: MAIL would, and its refusal would pass for the mail's
+        self._begun = False
+        self._mails += 1
 
     async def _forget(self) -> None:
         try:
             await self._client.rset()
+            self._begun = False
         except (aiosmtplib.SMTPException, OSError):
             self._client.close()
 
@@ -183,11 +228,15 @@ class Relay:
             return Failed(_why(code, message))
         if not 400 <= code < 500:
             self._client.close()  # no answer to what was asked: the two sides are out of step
-        return Later(_why(code, message))
+        return Later(_why(code, message), relay=code == CLOSING or not 400 <= code < 500)
 
     def _given_up(self, error: Exception) -> Later:
         self._client.close()
-        return Later(_said(error))
+        return Later(_said(error), relay=True)
+
+
+def _hung_up(error: Exception) -> bool:
+    return not isinstance(error, aiosmtplib.SMTPResponseException) or error.code == CLOSING
 
 
 def _why(code: int, message: str) -> str:

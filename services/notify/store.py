@@ -1,7 +1,7 @@
 """The mail ledger: what is owed, who is sending it, what became of it; and what deadlines must know.
 
 Which letters are owed is in `owed.py`, the wire in `smtp.py`. The states:
-queued → claimed → data → sent | failed | unknown. `data` is committed before the first byte of the mail
+queued → claimed → data → sent | failed | unknown, and sent → bounced. `data` is committed before the first byte of the mail
 leaves: a mail in `data` whose worker died may have been taken, and is never sent again by a machine. What comes
 before `queued` is in `pending.py`: held → queued | gathered | discarded, gathered → queued | merged. What a newer
 reminder replaced before it left is `replaced`.
@@ -13,13 +13,14 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, MetaData, func, text
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, MetaData, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from services.notify.bounces import Bounce
 from services.notify.hours import Hours, alone
 from services.notify.owed import Attached, Owed
-from shared.runtime.database import PERSONAL, Connection, delivery_tables, put_later
+from shared.runtime.database import ADDED_TO, PERSONAL, Connection, delivery_tables, put_later
 
 METADATA = MetaData(schema="notify")
 delivery_tables(METADATA)
@@ -69,6 +70,8 @@ class Mail(Table, table=True):
     occasion: str | None = Field(index=True)
     place: str | None
     day: date | None
+    owner: str | None
+    """Who sees to it when the mail does not arrive, by code."""
 
 
 class Contact(Table, table=True):
@@ -119,6 +122,50 @@ Index(
     Waiting.__table__.c.next_at,  # type: ignore[attr-defined]
     postgresql_where=text("next_at is not null"),
 )
+
+
+class Suppressed(Table, table=True):
+    """An address that takes no mail: nothing is sent there until a person says otherwise."""
+
+    __table_args__ = {"info": {PERSONAL: ("address",)}}
+
+    address: str = Field(primary_key=True)
+    mail: UUID
+    """Whose bounce has told."""
+    status: str | None
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class Returned(Table, table=True):
+    """What came back for a mail: `hard` and `soft` failures, delays, automatic replies, and what nobody can read.
+    What a server says (`why`) may name people."""
+
+    __tablename__ = "bounce"
+    __table_args__ = {"info": {PERSONAL: ("why",)}}
+
+    id: UUID = Field(primary_key=True)
+    mail: UUID = Field(index=True)
+    kind: str
+    final: bool
+    status: str | None
+    why: str | None
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class Resolution(Table, table=True):
+    """What a person decided of a mail of which nobody knows whether it was sent."""
+
+    __table_args__ = {"info": {**ADDED_TO, PERSONAL: ("why",)}}
+
+    n: int | None = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
+    mail: UUID = Field(index=True)
+    attempt: int
+    sent: bool
+    by: str
+    why: str
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
 Index(
     "notify_mail_queued",
     Mail.__table__.c.not_before,  # type: ignore[attr-defined]
@@ -200,6 +247,7 @@ def owe(conn: Connection, letters: Iterable[Owed], gate: Gate, now: datetime) ->
                 "occasion": o.recipient.occasion if o.recipient else o.key,
                 "place": o.recipient and o.recipient.place,
                 "day": o.recipient and o.recipient.day,
+                "owner": o.owner,
             }
             for o, state, not_before in found
         ],
@@ -232,6 +280,7 @@ def as_owed(row: Any) -> Owed:
         tuple(Attached(**a) for a in row.attachments),
         row.when,
         row.ladder,
+        owner=row.owner,
     )
 
 
@@ -254,49 +303,97 @@ async def reported(conn: Connection, day: date, operators: Sequence[str]) -> boo
 
 # --- sending -----------------------------------------------------------------------------------------
 
-
-async def claim(conn: Connection, worker: int, now: datetime, *, open_: bool) -> tuple[Owed, int] | None:
-    """The next mail to send and the number of this attempt, committed by the caller before anything else. `open_`
-    says whether it is a time for mails that can wait: one that was put off may have become due at night."""
-    row = (
-        await conn.execute(
-            "update notify.mail set state = 'claimed', worker = :worker, attempt = attempt + 1 "
-            "where id = (select id from notify.mail where state = 'queued' and not_before <= :now "
-            "and (\"when\" = 'now' or :open) order by not_before limit 1 for update skip locked) returning *",
-            {"worker": worker, "now": now, "open": open_},
-        )
-    ).one_or_none()
-    return (as_owed(row), row.attempt) if row else None
+DOMAIN = "lower(substring(address from '[^@]*$'))"
 
 
-async def begin_data(conn: Connection, mail: UUID, attempt: int) -> bool:
-    """The last commit before the mail leaves; False when somebody else has taken the claim over."""
-    done = await conn.execute(
-        "update notify.mail set state = 'data' where id = :id and attempt = :attempt and state = 'claimed'",
-        {"id": mail, "attempt": attempt},
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A mail that a worker may send, by which attempt, and whether its address is known to take nothing."""
+
+    mail: UUID
+    owed: Owed
+    attempt: int
+    suppressed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one attempt; `queued` with the seconds to `wait` when nothing was sent."""
+
+    mail: UUID
+    owed: Owed
+    attempt: int
+    state: str
+    why: str | None
+    wait: float = 0
+
+
+async def claim(
+    conn: Connection, worker: int, most: int, now: datetime, *, open_: bool, paused: Sequence[str] = ()
+) -> list[Claim]:
+    """The next mails to send, committed before anything else; none to a domain that is `paused`. They are the
+    worker's until it settles or postpones them, or loses its lock. `open_` says whether it is a time for mails that
+    can wait: one that was put off may have become due at night."""
+    rows = await conn.execute(
+        # Materialized: a limit that the planner looks up again would take more than it says.
+        "with next as materialized (select id from notify.mail where state = 'queued' and not_before <= :now "
+        "and (\"when\" = 'now' or :open) "
+        f"and (cast(:paused as text[]) = '{{}}' or {DOMAIN} <> all(:paused)) "
+        "order by not_before limit :most for update skip locked) "
+        "update notify.mail set state = 'claimed', worker = :worker, attempt = attempt + 1 "
+        "from next where mail.id = next.id returning mail.*, "
+        "exists (select 1 from notify.suppressed s where s.address = lower(mail.address)) as suppressed",
+        {"worker": worker, "most": most, "paused": list(paused), "now": now, "open": open_},
     )
-    return bool(done.rowcount == 1)
+    return [Claim(row.id, as_owed(row), row.attempt, row.suppressed) for row in rows]
 
 
-async def settle(
-    conn: Connection, mail: UUID, attempt: int, state: str, why: str | None, now: datetime
-) -> bool:
-    """What became of it. Also a worker that was thought dead may still bring the server's answer."""
-    done = await conn.execute(
-        "update notify.mail set state = :state, why = :why, settled_at = :now, worker = null "
-        "where id = :id and attempt = :attempt and state in ('claimed', 'data', 'unknown')",
-        {"id": mail, "attempt": attempt, "state": state, "why": why, "now": now},
+async def begin_data(conn: Connection, worker: int, mails: Sequence[tuple[UUID, int]]) -> set[UUID]:
+    """The last commit before mails leave, given with the number of their attempt: those that are still this worker's,
+    and so may leave. `conn` is the one that holds the worker's lock: whoever has lost the lock cannot say this."""
+    rows = await conn.execute(
+        "update notify.mail m set state = 'data' "
+        "from unnest(cast(:ids as uuid[]), cast(:attempts as int[])) as mine (id, attempt) "
+        "where m.id = mine.id and m.attempt = mine.attempt and m.worker = :worker and m.state = 'claimed' "
+        "returning m.id",
+        {"ids": [id_ for id_, _ in mails], "attempts": [attempt for _, attempt in mails], "worker": worker},
     )
-    return bool(done.rowcount == 1)
+    return {row.id for row in rows}
 
 
-async def postpone(conn: Connection, mail: UUID, attempt: int, why: str, until: datetime) -> None:
-    """Nothing was sent: try again then."""
+async def settle(conn: Connection, done: Sequence[Settled], now: datetime) -> set[tuple[UUID, str]]:
+    """What became of them; of which it is news. Also a worker that was thought dead may still bring the server's
+    answer."""
+    rows = await conn.execute(
+        "update notify.mail m set state = new.state, why = new.why, settled_at = :now, worker = null "
+        "from unnest(cast(:ids as uuid[]), cast(:attempts as int[]), cast(:states as text[]), "
+        "cast(:whys as text[])) as new (id, attempt, state, why) "
+        "where m.id = new.id and m.attempt = new.attempt "
+        "and m.state in ('claimed', 'data', 'unknown') and m.state <> new.state returning m.id, m.state",
+        {**_columns(done), "now": now},
+    )
+    return {(row.id, row.state) for row in rows}
+
+
+async def postpone(conn: Connection, later: Sequence[Settled], now: datetime) -> None:
+    """Nothing was sent: try again after `wait` seconds."""
     await conn.execute(
-        "update notify.mail set state = 'queued', why = :why, worker = null, "
-        "not_before = :until where id = :id and attempt = :attempt and state in ('claimed', 'data')",
-        {"id": mail, "attempt": attempt, "why": why, "until": until},
+        "update notify.mail m set state = 'queued', why = new.why, worker = null, "
+        "not_before = cast(:now as timestamptz) + make_interval(secs => new.wait) "
+        "from unnest(cast(:ids as uuid[]), cast(:attempts as int[]), cast(:whys as text[]), "
+        "cast(:waits as float8[])) as new (id, attempt, why, wait) "
+        "where m.id = new.id and m.attempt = new.attempt and m.state in ('claimed', 'data')",
+        {**_columns(later), "waits": [one.wait for one in later], "now": now},
     )
+
+
+def _columns(done: Sequence[Settled]) -> dict[str, list[Any]]:
+    return {
+        "ids": [one.mail for one in done],
+        "attempts": [one.attempt for one in done],
+        "states": [one.state for one in done],
+        "whys": [one.why for one in done],
+    }
 
 
 async def orphans(conn: Connection) -> list[int]:
@@ -308,8 +405,9 @@ async def orphans(conn: Connection) -> list[int]:
     return [row.worker for row in rows]
 
 
-async def recover(conn: Connection, workers: Sequence[int], now: datetime) -> Sequence[Any]:
-    """Claims of dead workers: those before DATA are queued again, those after it are unknown for ever."""
+async def recover(conn: Connection, workers: Sequence[int], now: datetime) -> Sequence[tuple[Owed, int]]:
+    """Claims of dead workers: those before DATA are queued again, those after it are unknown for ever. Returns these,
+    and by which attempt."""
     if not workers:
         return ()
     await conn.execute(
@@ -320,7 +418,62 @@ async def recover(conn: Connection, workers: Sequence[int], now: datetime) -> Se
     rows = await conn.execute(
         "update notify.mail set state = 'unknown', settled_at = :now, why = 'worker died after DATA', "
         "worker = null where worker = any(:workers) and state = 'data' "
-        'returning id, letter, to_code, "case", attempt',
+        "returning *",
         {"workers": list(workers), "now": now},
     )
-    return rows.all()
+    return [(as_owed(row), row.attempt) for row in rows]
+
+
+# --- what came back ----------------------------------------------------------------------------------
+
+
+async def suppressed(conn: Connection, addresses: Sequence[str]) -> set[str]:
+    """Those of them, in small letters, that take no mail."""
+    if not addresses:
+        return set()
+    rows = await conn.execute(
+        "select address from notify.suppressed where address = any(:addresses)",
+        {"addresses": [a.lower() for a in addresses]},
+    )
+    return {row.address for row in rows}
+
+
+async def suppress(conn: Connection, address: str, mail: UUID, status: str | None) -> None:
+    await conn.execute(
+        "insert into notify.suppressed (address, mail, status) values (:address, :mail, :status) "
+        "on conflict do nothing",
+        {"address": address.lower(), "mail": mail, "status": status},
+    )
+
+
+async def bounced(conn: Connection, id_: UUID, mail: UUID, bounce: Bounce) -> bool:
+    """Keep what came back; False when it is there already, or about no mail of ours."""
+    rows = await conn.execute(
+        "insert into notify.bounce (id, mail, kind, final, status, why) "
+        "select cast(:id as uuid), cast(:mail as uuid), cast(:kind as text), cast(:final as bool), "
+        "cast(:status as text), cast(:why as text) where exists (select 1 from notify.mail where id = :mail) "
+        "on conflict do nothing returning id",
+        {
+            "id": id_,
+            "mail": mail,
+            "kind": bounce.kind,
+            "final": bounce.final,
+            "status": bounce.status,
+            "why": bounce.why,
+        },
+    )
+    return bool(rows)
+
+
+async def undelivered(conn: Connection, mail: UUID, why: str | None, now: datetime) -> Owed | None:
+    """A mail that was given up on its way is `bounced`, also where nobody knew that it had left, or the answer to it is
+    still to be written. None when that is known."""
+    row = (
+        await conn.execute(
+            "update notify.mail set state = 'bounced', why = :why, worker = null, "
+            "settled_at = :now where id = :mail and state in ('sent', 'data', 'unknown') "
+            "returning *",
+            {"mail": mail, "why": why, "now": now},
+        )
+    ).one_or_none()
+    return as_owed(row) if row else None

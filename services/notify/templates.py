@@ -58,6 +58,7 @@ OCCASIONS = {
     "revocation_proposed": "项目转入撤销审定",
     "revoked": "撤销认定",
     "selected": "遴选后入选",
+    "undelivered": "信函没有送达，告知须设法通知对方的单位",
 }
 """When each is owed, for people."""
 

@@ -47,3 +47,12 @@ class MailFailed(MailSettled): ...
 
 class MailUnknown(MailSettled):
     """The server may or may not have taken it; a person decides, no machine sends it again."""
+
+
+class MailBounced(MailSettled):
+    """It was sent and came back, for good. After a `hard` bounce that says so, the address is `suppressed`: nothing is
+    sent there any more."""
+
+    kind: Literal["hard", "soft"]
+    status: str | None = None
+    suppressed: bool = False

@@ -138,6 +138,7 @@ AUDIT_HEADED = EventType("audit.headed", "evt", case.AuditHeaded, ("review",), (
 MAIL_SENT = EventType("mail.sent", "evt", mail.MailSent, ("notify",), ())
 MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
 MAIL_UNKNOWN = EventType("mail.unknown", "evt", mail.MailUnknown, ("notify",), ())
+MAIL_BOUNCED = EventType("mail.bounced", "evt", mail.MailBounced, ("notify",), ())
 
 EVENT_ACCEPTED = EventType(
     "event.accepted", "out", submission.EventAccepted, ("intake", "review", "notify", "export"), AGENCY
@@ -173,6 +174,7 @@ EVENTS: tuple[EventType, ...] = (
     MAIL_SENT,
     MAIL_FAILED,
     MAIL_UNKNOWN,
+    MAIL_BOUNCED,
     EVENT_ACCEPTED,
     EVENT_REJECTED,
     HISTORY_WRITTEN,

@@ -326,7 +326,10 @@ def passes(error: BaseException) -> bool:
     """Whether an error is the outage of a dependency, to be waited for, rather than the fault of a message."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_PASSING)
-    return isinstance(error, (Again, OSError, TimeoutError, asyncpg.InterfaceError))
+    # The internal one: a connection that is cut while its answer is read leaves the driver in no known state.
+    return isinstance(
+        error, (Again, OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    )
 
 
 async def put(

@@ -27,6 +27,7 @@ PENDING = Gauge("yiqi_consumer_pending", "Messages not yet delivered", ["consume
 UNACKED = Gauge("yiqi_consumer_unacked", "Messages delivered and not yet acknowledged", ["consumer"])
 LEFT_OUT = Counter("yiqi_log_fields_left_out_total", "Fields that a log line was not allowed to have")
 MAILS = Counter("yiqi_mails_total", "Mails by letter and what became of them", ["letter", "state"])
+BOUNCES = Counter("yiqi_bounces_total", "What came back, and what was refused as forged", ["kind"])
 ROWS = Counter("yiqi_rows_judged_total", "Annex rows judged", ["form", "outcome"])
 BROKEN = Counter("yiqi_findings_total", "Findings by rule", ["rule", "severity"])
 DECISIONS = Counter("yiqi_decisions_total", "Decisions by stage and outcome", ["stage", "outcome"])

@@ -5,9 +5,9 @@ Secrets have no default; nothing here reads files or connects.
 
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MAILBOX = r"^[!#-'*+./0-9=?A-Z^_`a-z{-~-]+@[A-Za-z0-9.-]+$"
@@ -41,6 +41,13 @@ class Settings(BaseSettings):
     """A relay on loopback needs none."""
     smtp_reply_timeout: float = 600
     """Seconds to wait for the answer after the final dot (RFC 5321 §4.5.3.2.6): shorter means more `unknown`."""
+    smtp_connections: int = Field(default=8, ge=1, le=64)
+    """At a time, kept between mails: QUIT after `smtp_mails` of them, or `smtp_idle` seconds without one."""
+    smtp_mails: int = Field(default=100, ge=1)
+    smtp_idle: float = Field(default=30, gt=0)
+    mail_domain_rate: Annotated[dict[str, float], NoDecode] = {}
+    """Mails a minute by domain of the recipient, and then one at a time: `qq.com=60,*=600`, where `*` is every other.
+    Public hosts have 60 unless it says otherwise (`services/notify/pace.py`). Each process counts for itself."""
     mail_domain: str = "localhost"
     mail_from: str = "yiqi@localhost"
     mail_from_name: str = "益企服务平台"
@@ -57,6 +64,13 @@ class Settings(BaseSettings):
     Empty: at any hour, and no mail of the morning."""
     hold_letters: Annotated[tuple[str, ...], NoDecode] = ()
     """Letters, separated by commas, that wait until somebody releases them, besides those that a notice holds."""
+    bounce_domain: str | None = None
+    """Where bounces come back to, each to an address of its own; without it they go to `mail_from`."""
+    bounce_secret: SecretStr | None = None
+    """What makes these addresses ours. Who changes it does not know the bounces of older mails."""
+    bounce_host: str = "127.0.0.1"
+    bounce_port: int = 0
+    """Of the LMTP listener that the relay hands bounces to; 0: none."""
 
     operators: Annotated[tuple[str, ...], NoDecode] = ()
     """Addresses, separated by commas, that get a letter every day: what has failed, what waits for a person, the head
@@ -106,6 +120,30 @@ class Settings(BaseSettings):
         if value and value[0] >= value[1]:
             raise ValueError("from the earlier to the later")
         return value
+
+    @field_validator("mail_domain_rate", mode="before")
+    @classmethod
+    def _rates(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [one.partition("=") for one in value.split(",") if one.strip()]
+        return {domain.strip().lower(): rate.strip() for domain, _, rate in pairs}
+
+    @field_validator("mail_domain_rate")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(rate <= 0 for rate in value.values()):
+            raise ValueError("a rate is a number of mails a minute, above 0")
+        return value
+
+    @model_validator(mode="after")
+    def _bounces(self) -> Self:
+        """Half of it would send mails whose bounces nobody can read."""
+        if (self.bounce_domain is None) != (self.bounce_secret is None):
+            raise ValueError("bounce_domain and bounce_secret go together")
+        if self.bounce_port and self.bounce_domain is None:
+            raise ValueError("bounce_port needs bounce_domain")
+        return self
 
     @property
     def nats_servers(self) -> list[str]:

@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -195,42 +196,44 @@ def _export() -> None:
 def _notify() -> None:
     from aiosmtplib.protocol import SMTPProtocol
 
-    from services.notify import handlers, smtp, store
+    from services.notify import sending, smtp, store
 
-    _around(handlers.Notify, "_settle", after="settled")
+    _around(sending.Sending, "_settle", after="settled")
     _around(store, "postpone", after="postponed")
-    compose, read = getattr(handlers, "compose"), SMTPProtocol.read_response  # noqa: B009 - not its own name
+    compose, read = getattr(sending, "compose"), SMTPProtocol.read_response  # noqa: B009 - not its own name
     deliver, write = smtp.Relay.deliver, smtp.Relay._write
-    writing = False
+    writing: ContextVar[bool] = ContextVar("writing", default=False)
 
     def compose_(*arguments: Any, **more: Any) -> Any:
         crash.at("claimed")
         return compose(*arguments, **more)
 
-    async def deliver_(self: smtp.Relay, sender: str, to: str, mail: bytes, before_data: Any) -> Any:
+    async def deliver_(
+        self: smtp.Relay, sender: str, to: str, mail: bytes, before_data: Any, *id_: Any
+    ) -> Any:
         async def before() -> bool:
             ours = await before_data()
             crash.at("before_data")
             return bool(ours)
 
-        outcome = await deliver(self, sender, to, mail, before)
+        outcome = await deliver(self, sender, to, mail, before, *id_)
         crash.at("answered")
         return outcome
 
     async def write_(self: smtp.Relay, *arguments: Any) -> Any:
-        nonlocal writing
-        writing = True
+        # Of this connection only: others are at other points at the same time.
+        token = writing.set(True)
         try:
             return await write(self, *arguments)
         finally:
-            writing = False
+            writing.reset(token)
 
     async def read_(self: SMTPProtocol, *arguments: Any, **more: Any) -> Any:
-        if writing:
+        if writing.get():
             crash.at("written")
         return await read(self, *arguments, **more)
 
-    _replace(handlers, compose=compose_)
+    _replace(sending, compose=compose_)
     _replace(smtp.Relay, deliver=deliver_, _write=write_)
     _replace(SMTPProtocol, read_response=read_)
 
@@ -242,9 +245,10 @@ def hasten(service: str) -> None:
     _replace(streams, ACK_WAIT=3)
     _replace(delivery, SWEEP_AFTER=delivery.SWEEP_AFTER / 3)
     if service == "notify":
-        from services.notify import handlers
+        from services.notify import pace, sending
 
-        _replace(handlers, PATIENCE=(0.3, 0.6, 1, 2, 3))
+        _replace(sending, PATIENCE=(0.3, 0.6, 1, 2, 3), RELAY_PAUSES=(0.1, 0.2, 0.4))
+        _replace(pace, PAUSES=(0.1, 0.2, 0.4))
 
 
 def forgetful(service: str) -> None:

@@ -503,21 +503,17 @@ async def test_a_mail_in_hand_is_taken_away_from_its_worker_before_the_first_byt
     url = postgres.dsn(database)
     await enter(url, directory, owed(1), owed(2))
     async with transaction(url) as conn:
-        mine, other = (
-            await store.claim(conn, 7, DURING, open_=True),
-            await store.claim(conn, 7, DURING, open_=True),
+        mine, other = sorted(
+            await store.claim(conn, 7, 2, DURING, open_=True), key=lambda claim: claim.owed.key
         )
-    assert mine
-    assert other
-    async with transaction(url) as conn:
-        assert await store.begin_data(conn, other[0].mail, other[1])
+        assert await store.begin_data(conn, 7, [(other.mail, other.attempt)])
     await change(url, directory, changed("filing-0", 1, "new@tianhe.example"))
     async with transaction(url) as conn:
-        assert not await store.begin_data(conn, mine[0].mail, mine[1])
-        await store.postpone(conn, mine[0].mail, mine[1], "lease lost", DURING)
-        again = await store.claim(conn, 8, DURING, open_=True)
-        assert again
-        assert (again[0].key, again[0].address, again[1]) == (mine[0].key, "new@tianhe.example", 2)
+        assert not await store.begin_data(conn, 7, [(mine.mail, mine.attempt)])
+        lost = store.Settled(mine.mail, mine.owed, mine.attempt, "queued", "lease lost")
+        await store.postpone(conn, [lost], DURING)
+        (again,) = await store.claim(conn, 8, 2, DURING, open_=True)
+        assert (again.owed.key, again.owed.address, again.attempt) == (mine.owed.key, "new@tianhe.example", 2)
     # The other may have been taken: it stays where it was sent to.
     assert ledger(postgres, database)[1].split()[1:] == ["data", "listed@tianhe.example"]
 

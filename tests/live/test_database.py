@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -621,15 +622,19 @@ async def test_claims_of_a_dead_worker_are_queued_again_or_unknown(postgres: Pos
     worker = await asyncpg.connect(url)
     await worker.execute("select pg_advisory_lock(77)")
     async with connection(url) as conn:
-        assert await notify.claim(conn, 77, now - timedelta(seconds=1), open_=True) is None
-        before = await notify.claim(conn, 77, now, open_=True)
-        during = await notify.claim(conn, 77, now, open_=True)
-    assert before
-    assert during
-    assert before[0].key != during[0].key
+        past = now - timedelta(seconds=1)
+        assert await notify.claim(conn, 77, 3, past, open_=True) == []
+        assert await notify.claim(conn, 77, 3, now, open_=True, paused=["b.example"]) == []
+        before, during = [
+            *await notify.claim(conn, 77, 1, now, open_=True),
+            *await notify.claim(conn, 77, 1, now, open_=True, paused=["c.example"]),
+        ]
+    assert before.owed.key != during.owed.key
     async with connection(url) as conn:
-        assert await notify.begin_data(conn, during[0].mail, during[1])
-        assert not await notify.begin_data(conn, before[0].mail, before[1] + 1)
+        mine = (during.mail, during.attempt)
+        stale, foreign = (before.owed.mail, before.attempt + 1), (UUID(int=1), 1)
+        assert await notify.begin_data(conn, 78, [mine]) == set()
+        assert await notify.begin_data(conn, 77, [mine, stale, foreign]) == {during.mail}
         assert await notify.orphans(conn) == []  # it lives
         assert await states(conn) == {"queued": 1, "claimed": 1, "data": 1}
     await worker.close()
@@ -641,11 +646,13 @@ async def test_claims_of_a_dead_worker_are_queued_again_or_unknown(postgres: Pos
     await eventually(gone, 10, "the lock to be free")
     async with connection(url) as conn:
         lost = await notify.recover(conn, await notify.orphans(conn), now)
-        assert [row.id for row in lost] == [during[0].mail]
+        assert [(owed.mail, attempt) for owed, attempt in lost] == [(during.mail, 1)]
         assert await states(conn) == {"queued": 2, "unknown": 1}
         # It was not dead after all, and brings the server's answer.
-        assert await notify.settle(conn, during[0].mail, during[1], "sent", None, now)
-        assert not await notify.settle(conn, during[0].mail, during[1], "failed", None, now)
+        sent = notify.Settled(during.mail, during.owed, 1, "sent", None)
+        assert await notify.settle(conn, [sent], now) == {(during.mail, "sent")}
+        assert await notify.settle(conn, [sent], now) == set()
+        assert await notify.settle(conn, [replace(sent, state="failed")], now) == set()
         assert await states(conn) == {"queued": 2, "sent": 1}
 
 

@@ -239,7 +239,7 @@ async def test_an_accepted_filing_becomes_a_case_and_two_mails(local: Local) -> 
         assert (opened["stage"], opened["outcome"], opened["counts"]) == (
             "recommendation",
             "file",
-            ["direction_items", "direction_activities", "june_activities"],
+            ["direction_items", "direction_activities", "june_activities", "service_month"],
         )
         await eventually(lambda: mails(local, "one@flow.example"), 15, "the mail to the filer")
         (mail,) = mails(local, "one@flow.example")

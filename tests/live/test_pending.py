@@ -268,7 +268,7 @@ async def test_a_newer_reminder_takes_the_place_of_an_older_that_has_not_left(
             "deadline/n/3": "gathered",
         }
         async with engine.begin() as conn:
-            claimed = await store.claim(conn, 7, MORNING, open_=True)
+            claimed = await store.claim(conn, 7, 1, MORNING, open_=True)
             assert claimed
         await owe(engine, LATER, replace(urgent, key="deadline/n/2/newest"))
         found = await states(engine)  # what is on its way is not called back
@@ -287,9 +287,11 @@ async def test_what_can_wait_is_not_sent_at_night_even_if_it_was_put_off_till_th
         async def claims(now: datetime) -> list[str]:
             found = []
             async with engine.begin() as conn:
-                while one := await store.claim(conn, 7, now, open_=HOURS.open(now)):
-                    found.append(one[0].key)
-                    await store.postpone(conn, one[0].mail, one[1], "451", now + timedelta(hours=9))
+                for one in await store.claim(conn, 7, 50, now, open_=HOURS.open(now)):
+                    found.append(one.owed.key)
+                    later = store.Settled(one.mail, one.owed, one.attempt, "queued", "451", 9 * 3600)
+                    await store.postpone(conn, [later], now)
+            found.sort()
             return found
 
         assert await claims(MORNING) == ["deadline/n/1", "deadline/n/2"]
@@ -318,11 +320,8 @@ async def settle(
 
 
 async def claimed(engine: Database, now: datetime = LATER) -> list[UUID]:
-    found = []
     async with engine.begin() as conn:
-        while one := await store.claim(conn, 7, now, open_=True):
-            found.append(one[0].mail)
-    return found
+        return [one.mail for one in await store.claim(conn, 7, 50, now, open_=True)]
 
 
 async def test_what_is_held_leaves_only_when_it_is_released_and_says_who_did(

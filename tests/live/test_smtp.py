@@ -231,9 +231,10 @@ async def test_a_cancelled_delivery_closes_its_connection() -> None:
         assert stub.connections == 2
 
 
+@pytest.mark.parametrize("end", [Fault("drop"), Fault("reset"), say("421 idle for too long")])
 @in_loop
-async def test_mails_share_one_connection_and_a_dead_one_is_replaced() -> None:
-    async with Stub({"RSET": [None, None, Fault("drop")]}) as stub, relay_to(stub.port) as relay:
+async def test_mails_share_one_connection_and_a_dead_one_is_replaced(end: Fault) -> None:
+    async with Stub({"MAIL": [None, None, end]}) as stub, relay_to(stub.port) as relay:
         for _ in range(2):
             assert isinstance(await relay.deliver(SENDER, TO, MAIL, yes), Sent)
         assert stub.connections == 1
@@ -367,3 +368,21 @@ async def test_the_relay_speaks_tls_and_logs_in(security: Any, certificate: tupl
         async with relay_to(port, security=security) as relay:
             assert isinstance(await relay.deliver(SENDER, TO, MAIL, yes), Later)
     assert len(keeper.taken) == 1
+
+
+@pytest.mark.parametrize(("announced", "asked"), [("250-stub\r\n250 DSN", True), ("250 stub", False)])
+@in_loop
+async def test_a_server_that_reports_is_asked_to(announced: str, asked: bool) -> None:
+    async with Stub({"EHLO": [say(announced)]}) as stub, relay_to(stub.port) as relay:
+        assert isinstance(await relay.deliver(SENDER, TO, MAIL, yes, "abc"), Sent)
+        ((sender, recipients),) = stub.envelopes
+        assert ("RET=HDRS ENVID=abc" in sender) is asked
+        assert ("NOTIFY=FAILURE,DELAY" in recipients[0]) is asked
+
+
+@in_loop
+async def test_a_connection_ends_after_its_mails() -> None:
+    async with Stub() as stub, relay_to(stub.port, most=2) as relay:
+        for _ in range(5):
+            assert isinstance(await relay.deliver(SENDER, TO, MAIL, yes), Sent)
+        assert (stub.connections, stub.commands.count("QUIT")) == (3, 2)

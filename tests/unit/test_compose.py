@@ -42,6 +42,7 @@ from services.notify.owed import (
 from services.notify.quotes import deadline_basis
 from services.notify.reminders import occasions, rungs
 from services.notify.templates import LETTERS, Letters
+from services.notify.undelivered import Undelivered, letters
 from services.notify.words import countdown, day, due
 from shared.contracts.case import (
     AuditHeaded,
@@ -316,6 +317,24 @@ def part(count: int) -> dict[str, Any]:
     return asdict(Part("无法处理的消息", count, ["review：2条", "notify：1条"], "yiqi dead list"))
 
 
+def undelivered() -> list[Owed]:
+    """Of a case, to its owner; of a reminder, to whoever operates us, because its owner has no address."""
+    (of_one,) = of_case(change())
+    failed = [
+        Undelivered(of_one, "550 5.1.1 <address>: unknown", stopped=True),
+        Undelivered(replace(reminder("DL-01"), address="someone@th.example"), "4.4.7"),
+    ]
+    known = Directory.model_validate(
+        {
+            "agencies": [
+                {**a.model_dump(), "email": None if a.code == "440100" else "d@gz.example"}
+                for a in DIRECTORY.agencies
+            ]
+        }
+    )
+    return list(letters(failed, known, ["ops@gz.example"]))
+
+
 def samples() -> list[Owed]:
     """At least one of every letter, and those that read differently."""
     city = {"actor": "440100", "reason": "符合要求"}
@@ -337,6 +356,7 @@ def samples() -> list[Owed]:
         reminder("DL-01"),
         reminder("DL-02"),
         correction(),
+        *undelivered(),
         *letters_of_day(HEADED.day, HEADED, ["ops@gz.example"], "益企服务平台", [part(0)]),
         *letters_of_day(date(2025, 3, 7), None, ["ops@gz.example"], "益企服务平台", [part(3)]),
         *(

@@ -302,21 +302,24 @@ def test_the_scenes_are_listed_for_an_item_that_names_none() -> None:
 
 # --- what is counted ---
 
+JUNE = ("service_month", "")
+"""By whoever files one: they are reminded of the month (DL-03)."""
+
 
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (Case("K1"), [("direction_items", "D05"), ("direction_activities", "D05")]),
+        (Case("K1"), [("direction_items", "D05"), ("direction_activities", "D05"), JUNE]),
         (Case("K1", form="F5"), [("direction_items", "D04"), ("direction_products", "D04")]),
-        (Case("K5", row=other()), []),
-        (Case("K3"), [("activities", "")]),
+        (Case("K5", row=other()), [JUNE]),
+        (Case("K3"), [("activities", ""), JUNE]),
         (Case("K4", form="F5"), [("products", ""), ("products_by_application", "")]),
         (Case("K4", form="F10-1"), [("products_by_application", "")]),
         (Case("K1", form="F10-1"), [("direction_applications", "D09")]),
-        (Case("K6", unit_kind="K1"), [("direction_items", "D05"), ("direction_activities", "D05")]),
+        (Case("K6", unit_kind="K1"), [("direction_items", "D05"), ("direction_activities", "D05"), JUNE]),
         (
             Case("K2"),
-            [("direction_items", "D05"), ("direction_activities", "D05"), ("june_activities", "")],
+            [("direction_items", "D05"), ("direction_activities", "D05"), ("june_activities", ""), JUNE],
         ),
     ],
 )
