@@ -1,4 +1,4 @@
-"""Four repairs of nats-py 2.16, without which one hostile or unlucky message stops a service.
+"""Five repairs of nats-py 2.16, without which one hostile or unlucky message stops a service.
 
 Nothing else is patched, and nothing of FastStream is. Each repair names the defect it closes; delete it
 when upstream does (`tests/live/test_shim.py` fails without them).
@@ -7,6 +7,7 @@ when upstream does (`tests/live/test_shim.py` fails without them).
 import asyncio
 from typing import Any
 
+import nats.aio.client
 from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 
@@ -47,3 +48,6 @@ def install() -> None:
     Client._process_headers = _headers  # type: ignore[method-assign]
     Client._build_message = _message  # type: ignore[method-assign]
     JetStreamContext.PullSubscription = Pull  # type: ignore[misc]
+    # Where somebody has installed `fast_mail_parser`, nats-py reads headers with it and their values are
+    # lists: no event in binary mode could be read, and the whole batch would come again for ever.
+    nats.aio.client.parse_email = None
