@@ -295,7 +295,7 @@ class Story:
             silent = [a for a in self.directory.of_kind("K2") if a.code not in filed]
 
             async def reminded() -> bool:
-                like = f"deadline/{NOTICE}/DL-01/{rung}/%"
+                like = f"deadline/{NOTICE}/DL-01/%/{rung}/%"
                 found = await self.sight.query("select 1 from notify.mail where key like :like", like=like)
                 return len(found) >= len(silent)
 

@@ -430,7 +430,7 @@ class Lives:
                 agencies = [a for kind in deadline.remind for a in self.story.directory.of_kind(kind)]
                 left = [a for a in agencies if a.code not in spared and concerns(notice, deadline, a)]
                 if rung and left:
-                    like = f"deadline/{notice.id}/{deadline.id}/{rung.key}/%"
+                    like = f"deadline/{notice.id}/{deadline.id}/%/{rung.key}/%"
                     await eventually(partial(self.owed, like), PATIENCE, like)
 
     async def owed(self, like: str) -> bool:
