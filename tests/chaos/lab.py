@@ -40,6 +40,8 @@ from tests.smtp_stub import Stub
 AT_ONCE = 32
 """Chains that are on their way at the same time."""
 ACK_WAIT = 3
+ANSWERED = 600
+"""Seconds for an event to be answered, whatever happens meanwhile."""
 
 
 class Lab(Nursed):
@@ -145,7 +147,8 @@ class Field:
                 await self._publish(speaker, sent, copy)
             # An officer decides on what he has seen.
             if sent is not chain[-1] and sent.fate != "dead":
-                await known.wait()
+                async with asyncio.timeout(ANSWERED):
+                    await known.wait()
 
     async def _publish(self, speaker: Client, sent: Sent, copy: int) -> None:
         js = speaker.jetstream(timeout=2)
