@@ -260,9 +260,10 @@ async def test_who_begins_tomorrow_gets_tomorrows_mail(local: Local) -> None:
 
 
 async def test_what_waits_when_a_contact_changes_goes_to_the_new_address(local: Local) -> None:
-    """Before anybody has begun to send it; and when its person is no more, to the agency."""
+    """Before anybody has begun to send it; and when its person is no more, to the agency. Each address has a domain of
+    its own, as one that has refused several mails is left alone for a while."""
     await tell(local, TIANHE, changed("filing-0", 50, "listed@tianhe.example", active=False))
-    await tell(local, TIANHE, changed("filing-1", 50, "old@tianhe.example"))
+    await tell(local, TIANHE, changed("filing-1", 50, "clerk@old.example"))
     local.mails.refusal = "451 4.3.0 later"
     try:
         case = await returned(local, K2)
@@ -274,24 +275,24 @@ async def test_what_waits_when_a_contact_changes_goes_to_the_new_address(local: 
         async def again() -> None:
             """The server takes mail, and nobody waits for the next attempt."""
             local.mails.refusal = None
-            local.postgres.sql("update notify.mail set not_before = now() where state = 'queued'", "yiqi")
-            await returned(local, {**K2, "email": "waker@tianhe.example"})
+            local.postgres.sql("update notify.mail set not_before = '2000-01-01' where state = 'queued'", "yiqi")
+            await returned(local, {**K2, "email": "waker@waker.example"})
 
         await eventually(tried, 30, "a first attempt")
-        answer = await tell(local, TIANHE, changed("filing-1", 51, "new@tianhe.example"))
+        answer = await tell(local, TIANHE, changed("filing-1", 51, "clerk@new.example"))
         assert answer
         assert "accepted" in answer
         await again()
-        assert (await mails(local, case))["/filing-1"][:2] == ("new@tianhe.example", "sent")
-        assert not got(local, "old@tianhe.example")
-        there = got(local, "new@tianhe.example")  # a reminder that waited has come along
+        assert (await mails(local, case))["/filing-1"][:2] == ("clerk@new.example", "sent")
+        assert not got(local, "clerk@old.example")
+        there = got(local, "clerk@new.example")  # a reminder that waited has come along
         local.mails.refusal = "451 4.3.0 later"
         case = await returned(local, K2)
         await eventually(tried, 30, "a first attempt")
-        await tell(local, TIANHE, changed("filing-1", 52, "new@tianhe.example", active=False))
+        await tell(local, TIANHE, changed("filing-1", 52, "clerk@new.example", active=False))
         await again()
         assert (await mails(local, case))["/filing-1"][:2] == ("office@tianhe.example", "sent")
-        assert got(local, "new@tianhe.example") == there
+        assert got(local, "clerk@new.example") == there
     finally:
         local.mails.refusal = None
 
@@ -349,7 +350,6 @@ def test_people_are_listed_set_and_ended_by_command(
     assert "cli@tianhe.example" not in yiqi("list") + yiqi("show", INSTITUTION, "cli-1") + yiqi(
         "list", "--json"
     )
-    assert "cli@tianhe.example" in yiqi("list", "--addresses", "--agency", INSTITUTION)
     (row,) = (r for r in json.loads(yiqi("list", "--json", "--addresses")) if r["contact"] == "cli-1")
     assert (row["posts"], row["until"], row["address"]) == (
         ["review", "lead"],

@@ -39,8 +39,13 @@ def test_without_the_key_of_the_ledger_reminders_come_twice(
 ) -> None:
     real = store.owe
 
+    def anew(one: Owed) -> Owed:
+        assert one.recipient
+        other = replace(one.recipient, occasion=f"{one.recipient.occasion}/{uuid4()}")
+        return replace(one, key=f"{one.key}/{uuid4()}", recipient=other)
+
     def forgetful(conn: Any, letters: Sequence[Owed], *more: Any) -> None:
-        real(conn, [replace(one, key=f"{one.key}/{uuid4()}") for one in letters], *more)
+        real(conn, [anew(one) for one in letters], *more)
 
     monkeypatch.setattr(store, "owe", forgetful)
     assert spring(postgres, "key").total.twice > 0
