@@ -50,4 +50,4 @@ def install() -> None:
     JetStreamContext.PullSubscription = Pull  # type: ignore[misc]
     # Where somebody has installed `fast_mail_parser`, nats-py reads headers with it and their values are
     # lists: no event in binary mode could be read, and the whole batch would come again for ever.
-    nats.aio.client.parse_email = None
+    vars(nats.aio.client)["parse_email"] = None

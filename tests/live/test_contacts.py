@@ -275,7 +275,9 @@ async def test_what_waits_when_a_contact_changes_goes_to_the_new_address(local: 
         async def again() -> None:
             """The server takes mail, and nobody waits for the next attempt."""
             local.mails.refusal = None
-            local.postgres.sql("update notify.mail set not_before = '2000-01-01' where state = 'queued'", "yiqi")
+            local.postgres.sql(
+                "update notify.mail set not_before = '2000-01-01' where state = 'queued'", "yiqi"
+            )
             await returned(local, {**K2, "email": "waker@waker.example"})
 
         await eventually(tried, 30, "a first attempt")

@@ -5,6 +5,7 @@ Run as a program, this file plays the demo and kills services meanwhile.
 
 import email
 import email.policy
+import fcntl
 import json
 import os
 import random
@@ -29,6 +30,7 @@ from services.cli.demo.look import twice
 from services.cli.demo.rows import Event
 from shared.notices.load import load_all
 from shared.notices.values import contact, printed, same
+from shared.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from services.cli.local import Local
@@ -79,8 +81,17 @@ def play(out: Path, *command: str, sabotage: Sequence[str] = ()) -> Played:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    yiqi = Path(sys.executable).parent / "yiqi"
-    return play(tmp_path_factory.mktemp("demo"), str(yiqi), "demo", "--out")
+    """Once, by whichever worker of pytest-xdist comes first; nobody changes it."""
+    here = tmp_path_factory.getbasetemp()
+    out = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "demo"
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = out / "played.json"
+        if not done.exists():
+            first = play(out, str(Path(sys.executable).parent / "yiqi"), "demo", "--out")
+            done.write_text(json.dumps([first.status, first.said]))
+        status, said = json.loads(done.read_text())
+    return Played(out, status, said)
 
 
 def killed(out: Path, names: str, *sabotage: str) -> Played:
@@ -127,6 +138,7 @@ def test_the_figures_that_are_told_are_those_of_the_files(played: Played) -> Non
         "filed",
         "mail",
         "marked",
+        "played.json",
         "report.json",
     }
 
@@ -206,6 +218,7 @@ def differences(undisturbed: Played, other: Played) -> list[str]:
         return {(m["id"], m["letter"], m["to_code"], str(m["case"])) for m in report["mails"]}
 
     if owed(one) != owed(two):
+        sys.stderr.write(f"{sorted(owed(one) ^ owed(two))}\n")
         found.append("mails")
     inbox = other.inbox
     if len(inbox) != len(set(inbox)):
@@ -226,9 +239,9 @@ def test_killing_services_changes_nothing(played: Played, under_fire: Played) ->
     catalogues = (p.out / "catalogues" for p in (played, under_fire))
     one, two = ({f.name: f.read_bytes() for f in folder.iterdir()} for folder in catalogues)
     assert one == two
-    # A kill leaves at most what its two workers had in hand.
+    # A kill leaves at most what the connections had in hand.
     unknown = [m for m in report["mails"] if m["state"] == "unknown"]
-    assert len(unknown) <= 2 * report["restarts"]
+    assert len(unknown) <= Settings.model_fields["smtp_connections"].default * report["restarts"]
 
 
 def test_without_the_ledger_the_same_kills_send_mails_twice(played: Played, tmp_path: Path) -> None:

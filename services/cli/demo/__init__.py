@@ -133,7 +133,7 @@ class Story:
         """From the day of the notice to the day of publication."""
         engine = create_async_engine(async_url(self.local.postgres.dsn("yiqi")), hide_parameters=True)
         operator = await self.client(OPERATOR)
-        self.sight = Sight(engine, operator.jetstream(timeout=10))
+        self.sight = Sight(engine, operator.jetstream(timeout=10), self.local.clock)
         try:
             await self.open()
             await self.collect()
@@ -287,6 +287,7 @@ class Story:
         """Let the day before end, turn the calendar, and see the reminders of the new day go out."""
         await self.sight.settled()
         _turn(self.local, day, hour, minute)
+        await self.sight.settled()
         weekday = "一二三四五六日"[day.weekday()]
         _print(f"\n[bold cyan]{chinese_date(day)}（星期{weekday}）{title}[/bold cyan]")
         if rung := rows.RUNGS.get(day):
