@@ -5,7 +5,7 @@ Layout is in `sheet.py`, keeping files in `publish.py`, memory in `store.py`.
 
 from collections.abc import Sequence
 
-from services.export import publish, sheet, store
+from services.export import publish, sheet, store, table
 from shared.contracts import registry
 from shared.contracts.catalogue import CataloguePublished, CatalogueRequested
 from shared.contracts.problem import Problem, problem
@@ -87,8 +87,8 @@ class Export:
             form=form.id,
             title=notice.form_title(form),
             rows=len(rows),
-            sha256=sheet.digest(data),
-            object=sheet.object_name(notice, form, public=public),
+            sha256=table.digest(data),
+            object=table.object_name(notice, form, public=public),
             size=len(data),
             published_on=tx.now.astimezone(SHANGHAI).date(),
             public=public,
@@ -97,7 +97,7 @@ class Export:
         await publish.to_store(self.context.jetstream, made.object, data, made.sha256)
         if self.context.settings.catalogues:
             folder = self.context.settings.catalogues / notice.id
-            publish.to_folder(folder, sheet.file_name(notice, form, public=public), data)
+            publish.to_folder(folder, table.file_name(notice, form, public=public), data)
         if await store.keep(tx.conn, made.model_dump(mode="json")):
             variant = ("public",) if public else ()
             tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, cause, form.id, made.sha256, *variant)

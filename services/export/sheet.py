@@ -5,29 +5,37 @@ Which rows are published, and where the file is kept, is not here: that is `stor
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, time
-from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
 from xlsxwriter import Workbook
 
-from shared.contracts.types import Values
-from shared.notices.columns import Type
-from shared.notices.model import CodeList, Form, Notice
-from shared.notices.values import printed, same
+from services.export.table import (
+    FANG,
+    FORBIDDEN,
+    FORMULA,
+    HEI,
+    LABEL,
+    LONG_SIDE,
+    MM,
+    SHORT_SIDE,
+    SONG,
+    TABLE,
+    TITLE,
+    Row,
+    arrange,
+    clean,
+    for_everybody,
+    group,
+    said_by_all,
+)
+from shared.notices.model import Form, Notice
+from shared.notices.values import printed
 
-# GB/T 9704-2012. The official typefaces by name, never embedded: who receives the file has them.
-HEI, SONG, FANG = "黑体", "方正小标宋简体", "仿宋_GB2312"
-TABLE, LABEL, TITLE = 10.5, 16.0, 22.0
 SMALLER = (TABLE, 9.0, 7.5)
 """Sizes for a text too long for a row (五号, 小五, 六号): smaller print rather than a row over two pages."""
-
-MM = 72 / 25.4
-LONG_SIDE, SHORT_SIDE = 297 - 37 - 35, 210 - 28 - 26
-"""The type area (版心) in mm: margins of 37 and 35 on the long side of the paper, 28 and 26 on the short."""
 
 PIXEL = 0.75
 """A row is a whole number of these points high, whatever the file says."""
@@ -35,86 +43,7 @@ SLACK = 4.0
 """What programs may lose at the foot of a page, in points."""
 MAX_ROW = 399.0
 """Excel draws no row higher than 409 pt; a higher one is made of several, merged."""
-MAX_TEXT, MAX_BREAKS = 32_767, 253
-"""What Excel takes in a cell: UTF-16 units, line breaks."""
-
-# Invisible in print and harmful in a file: controls, halves of surrogate pairs, non-characters, and the
-# marks that turn the direction of text around and so make it read as something else.
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
-_FORBIDDEN = re.compile(r"[\[\]:*?/\\<>|\"']")
-_FORMULA = tuple("=+-@＝＋－＠")
-PUBLIC: frozenset[Type] = frozenset(
-    {
-        "text",
-        "choice",
-        "period",
-        "quantity",
-        "amount",
-        "months",
-        "rate",
-        "uscc",
-        "date",
-        "year_month",
-        "integer",
-        "decimal",
-        "percent",
-        "flag",
-    }
-)
-"""The types whose columns everybody may see. A type that is not listed, one of tomorrow too, is shown in the public
-variant only where the notice says so, column by column."""
-
 _RUNS = re.compile(r"[!-~]+| +|[^ -~]+")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One published item; `values` in the stored shape of its form (JSON types)."""
-
-    case: str
-    first_filed: datetime
-    values: Values
-
-
-def digest(content: bytes) -> str:
-    return sha256(content).hexdigest()
-
-
-def file_name(notice: Notice, form: Form, *, public: bool = False) -> str:
-    """The name a person sees: `附件3-广州市2025年第一季度中小企业服务活动清单.xlsx`."""
-    variant = "（公开）" if public else ""
-    return _FORBIDDEN.sub("_", f"{form.annex}-{notice.form_title(form)}{variant}") + ".xlsx"
-
-
-def object_name(notice: Notice, form: Form, *, public: bool = False) -> str:
-    """The name in the object store, ASCII only: `gz-collection-2025q1/F3.xlsx`."""
-    return f"{notice.id}/{form.id}{'-public' if public else ''}.xlsx"
-
-
-def for_everybody(form: Form) -> Form:
-    """The annex with the columns and lines that everybody may see."""
-    kept = {
-        "columns": tuple(c for c in form.columns if c.type in PUBLIC or c.key in form.public),
-        "lines": tuple(one for one in form.lines if one.type in PUBLIC or one.key in form.public),
-    }
-    return Form.model_construct(**{name: getattr(form, name) for name in Form.model_fields} | kept)
-
-
-def arrange(form: Form, lists: Mapping[str, CodeList], rows: Sequence[Row]) -> list[Row]:
-    """The printed order: groups as their code list has them, others after it as they came; then by time."""
-    by_time = sorted(rows, key=lambda row: (row.first_filed, row.case))
-    if form.group is None:
-        return by_time
-    code_list = form.by_key[form.group].list
-    rank: dict[str, int] = {}
-    for n, choice in enumerate(lists[code_list].values if code_list else ()):
-        for name in (choice.label, *choice.aliases):
-            rank.setdefault(same(name), n)
-    for row in by_time:
-        rank.setdefault(_group(form, row), len(rank))
-    return sorted(by_time, key=lambda row: rank[_group(form, row)])
 
 
 def catalogue(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool = False) -> bytes:
@@ -136,7 +65,7 @@ class _Annex:
 
     def __init__(self, book: Any, form: Form) -> None:
         self.book, self.form = book, form
-        self.sheet = book.add_worksheet(_FORBIDDEN.sub("_", form.annex)[:31])
+        self.sheet = book.add_worksheet(FORBIDDEN.sub("_", form.annex)[:31])
         # LibreOffice draws columns 6 % wider than Excel does, and shrinks a page that is too narrow for them.
         self.widths = [0.935 * width for width in (form.serial_width, *(c.width for c in form.columns))]
         self.width = sum(self.widths)
@@ -187,12 +116,8 @@ class _Annex:
         self.sheet.print_area(0, 0, self.top - 1, self.last)
 
     def _lines(self, where: str, rows: Sequence[Row]) -> None:
-        """`联系人：` and the like, when it is one and the same for every row; many recommenders have none."""
-        for line in self.form.lines:
-            if line.where == where:
-                said = {printed(row.values.get(line.key)) for row in rows}
-                if len(said) == 1 and (value := said.pop()):
-                    self._wide(line.label + value, self._style(FANG, TABLE, "left"), TABLE)
+        for text in said_by_all(self.form, where, rows):
+            self._wide(text, self._style(FANG, TABLE, "left"), TABLE)
 
     def _header(self) -> None:
         texts = ["序号", *(column.header for column in self.form.columns)]
@@ -216,7 +141,7 @@ class _Annex:
         grouped = next((n for n, c in enumerate(columns, 1) if c.key == self.form.group), None)
         blocks = [range(n, n + 1) for n in range(len(rows))]
         if grouped is not None:
-            groups = [_group(self.form, row) for row in rows]
+            groups = [group(self.form, row) for row in rows]
             labels = [cells[grouped][0] for cells in fitted]
             blocks = list(self._blocks(groups, labels, heights))
 
@@ -229,7 +154,7 @@ class _Annex:
                 level = "top" if self.top > start + 1 else "vcenter"
                 for c, (text, (_, size)) in enumerate(zip(texts[n], fitted[n], strict=True)):
                     # A text like =1+1 stays one even when somebody edits the cell.
-                    quoted = text.startswith(_FORMULA)
+                    quoted = text.startswith(FORMULA)
                     style = self._style(FANG, size, sides[c], valign=level, border=1, quote_prefix=quoted)
                     if c != grouped:
                         self._cell(start, self.top - 1, c, c, text, style, number=c == 0)
@@ -313,21 +238,6 @@ class _Annex:
             }
             self.styles[key] = self.book.add_format(look | more)
         return self.styles[key]
-
-
-def clean(text: str) -> str:
-    """Text that every spreadsheet program can show: nothing invisible, no longer than a cell takes."""
-    text = _UNPRINTABLE.sub(lambda c: " " if c[0] == "\t" else "", text.replace("\r\n", "\n"))
-    if text.count("\n") > MAX_BREAKS:
-        text = text.replace("\n", " ")
-    if len(text) * 2 > MAX_TEXT and len(text.encode("utf-16-le")) // 2 > MAX_TEXT:
-        # Half a surrogate pair at the cut is dropped.
-        text = text.encode("utf-16-le")[: (MAX_TEXT - 1) * 2].decode("utf-16-le", "ignore") + "…"
-    return text
-
-
-def _group(form: Form, row: Row) -> str:
-    return same(printed(row.values.get(form.group or "")))
 
 
 def _height(lines: int, size: float) -> float:

@@ -1,6 +1,6 @@
 """The published rows and the catalogues that were made of them.
 
-How a catalogue looks is not here: that is `sheet.py`.
+How a catalogue looks is not here: that is `table.py`, and a module a format.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import Column, DateTime, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from services.export.sheet import Row
+from services.export.table import Row
 from shared.notices.layout import Form, apart
 from shared.runtime.database import ALL, PERSONAL, Connection, delivery_tables, put, put_later
 

@@ -14,7 +14,8 @@ import pytest
 import xlsxwriter
 from python_calamine import CalamineWorkbook
 
-from services.export.sheet import Row, catalogue, clean, for_everybody
+from services.export.sheet import catalogue
+from services.export.table import Row, clean, for_everybody
 from services.intake.marking import mark
 from shared.contracts.types import Finding
 from shared.notices.load import load_all

@@ -13,8 +13,9 @@ from typing import Any, get_args
 import pytest
 from python_calamine import CalamineWorkbook
 
-from services.export import sheet
-from services.export.sheet import PUBLIC, Row, catalogue, for_everybody
+from services.export import table
+from services.export.sheet import catalogue
+from services.export.table import PUBLIC, Row, for_everybody
 from shared.contracts.personal import redact
 from shared.contracts.problem import problem
 from shared.contracts.types import Finding
@@ -144,7 +145,7 @@ def test_the_notice_can_want_a_contact_in_the_public_list() -> None:
 
 def test_the_two_variants_do_not_share_a_file() -> None:
     notice, form = LISTS[0]
-    for name in (sheet.file_name, sheet.object_name):
+    for name in (table.file_name, table.object_name):
         assert name(notice, form) != name(notice, form, public=True)
 
 

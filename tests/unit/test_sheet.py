@@ -17,8 +17,9 @@ from openpyxl import load_workbook
 from openpyxl.worksheet.worksheet import Worksheet
 from python_calamine import CalamineWorkbook
 
-from services.export import sheet
-from services.export.sheet import MAX_TEXT, Row, arrange, catalogue, clean, digest, file_name, object_name
+from services.export import table
+from services.export.sheet import catalogue
+from services.export.table import MAX_TEXT, Row, arrange, clean, digest, file_name, object_name
 from shared.contracts.types import Values
 from shared.notices.columns import Column
 from shared.notices.load import load
@@ -223,7 +224,7 @@ def test_on_every_page_the_domain_is_said_again(notice: Notice, form_id: str) ->
     for area in page.merged_cells.ranges:
         assert area.size["rows"] * area.size["columns"] > 1
         heights = [page.row_dimensions[n].height or 0 for n in range(area.min_row, area.max_row + 1)]
-        assert sum(heights) < (sheet.SHORT_SIDE if form.landscape else sheet.LONG_SIDE) * sheet.MM
+        assert sum(heights) < (table.SHORT_SIDE if form.landscape else table.LONG_SIDE) * table.MM
 
 
 def test_a_label_longer_than_its_rows_makes_room_for_itself(notice: Notice) -> None:
