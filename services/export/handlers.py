@@ -1,27 +1,41 @@
-"""What export hears and says: published rows are kept, a requested catalogue is made and announced.
+"""What export hears and says: published rows are kept, catalogues are made of them and announced.
 
-Layout is in `sheet.py`, keeping files in `publish.py`, memory in `store.py`.
+How they look is in `formats.py`, keeping files in `publish.py`, memory in `store.py`.
 """
 
+import asyncio
+import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
 
-from services.export import publish, sheet, store, table
+from services.export import formats, publish, store
+from services.export.store import Cause
 from shared.contracts import registry
-from shared.contracts.catalogue import CataloguePublished, CatalogueRequested
+from shared.contracts.catalogue import CataloguePublished, CatalogueRequested, CatalogueSuperseded
 from shared.contracts.problem import Problem, problem
 from shared.contracts.submission import EventAccepted
 from shared.notices.calendar import SHANGHAI
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.model import Form, Notice
+from shared.runtime import metrics
 from shared.runtime.decode import Item
-from shared.runtime.delivery import Tx
+from shared.runtime.delivery import Tx, outage
 from shared.runtime.service import Context, Service
+
+log = logging.getLogger("yiqi.export")
+
+QUIET = timedelta(seconds=2)
+"""For so long nothing of an annex must have changed before its catalogue is made again: a hundred rows, one catalogue."""
+AT_MOST = timedelta(seconds=30)
+"""And after so long it is made though there was never such a pause."""
 
 
 class Export:
     def __init__(self) -> None:
         self.notices: dict[str, CompiledNotice] = {}
         self.context: Context | None = None
+        self._postponed: dict[tuple[str, str], datetime] = {}
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
@@ -29,7 +43,8 @@ class Export:
 
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
         """Published rows, and cases that were closed: those are shown no more."""
-        rows = []
+        rows: list[dict[str, object]] = []
+        changed: dict[tuple[str, str], Cause] = {}
         for item in items:
             data = item.data
             out = item.type is registry.CASE_PUBLISHED
@@ -44,7 +59,12 @@ class Export:
                     "values": data.values if out else None,
                 }
             )
+            form = self.form_of(data.notice, data.form)
+            if form is not None and form.card is None:
+                # Of a case that never was shown, too: whether it was, another replica may be about to say.
+                changed[data.notice, data.form] = Cause(item.type.name, data.actor, UUID(item.event.id))
         store.follow(tx.conn, rows, self.form_of)
+        store.touch(tx.conn, changed, tx.now)
 
     def form_of(self, notice: str, form: str) -> Form | None:
         compiled = self.notices.get(notice)
@@ -72,36 +92,96 @@ class Export:
         if wanted.form is not None and notice.by_form[wanted.form].card is not None:
             return problem("form", "这张表不印目录", "卡片式的表逐件存档，不汇成目录", status=422)
         lists = [form for form in notice.forms if form.card is None]
+        cause = Cause(item.type.name, item.token, item.key)
         for form in lists if wanted.form is None else (notice.by_form[wanted.form],):
-            await self._catalogue(tx, notice, form, str(item.key), public=wanted.public)
+            await store.mine(tx.conn, notice.id, form.id, wait=True)
+            await self._catalogue(tx, notice, form, cause, public=wanted.public)
         return None
 
-    async def _catalogue(self, tx: Tx, notice: Notice, form: Form, cause: str, *, public: bool) -> None:
+    async def update(self, context: Context) -> None:
+        """Every second: make the catalogues anew of which cases were published or closed. A request does not take the
+        mark away; what it has made is then made again with the same bytes, and nothing is said."""
+        now = context.clock.now()
+        async with context.engine.connect() as conn:
+            found = await store.due(conn, now, QUIET, AT_MOST)
+        for annex in found:
+            if self._postponed.get(annex, now) > now:
+                continue
+            try:
+                await self._update(context, *annex)
+            except Exception as error:
+                if outage(error):
+                    raise
+                # An annex that cannot be printed must not keep the others from it.
+                self._postponed[annex] = now + AT_MOST
+                log.exception("catalogue was not made", extra={"form": annex[1]}, exc_info=error)
+
+    async def _update(self, context: Context, notice_id: str, form_id: str) -> None:
+        form = self.form_of(notice_id, form_id)
+        if form is None:  # its notice is no longer loaded: the mark waits for it
+            return
+        notice = self.notices[notice_id].notice
+        async with context.delivery.transaction() as tx:
+            if not await store.mine(tx.conn, notice.id, form.id, wait=False):
+                return
+            mark = await store.mark(tx.conn, notice.id, form.id)
+            if mark is None:  # a replica has just made it
+                return
+            for public in (False, True):
+                await self._catalogue(tx, notice, form, mark.cause, public=public)
+            store.settle(tx.conn, mark)
+
+    async def _catalogue(self, tx: Tx, notice: Notice, form: Form, cause: Cause, *, public: bool) -> None:
+        """Make one variant of an annex, if that says anything new; by whoever is the only one to do so."""
         assert self.context
         rows = await store.shown(tx.conn, notice.id, form.id)
-        if not rows:
+        last = await store.last(tx.conn, notice.id, form.id, public=public)
+        if not rows and last is None:
             return
-        data = sheet.catalogue(notice, form, rows, public=public)
+        # In a thread: the loop must turn, and a long annex takes seconds.
+        files = await asyncio.to_thread(formats.render, notice, form, rows, public=public)
+        told = tuple(file.told() for file in files)
+        if last is not None and last.files == [one.model_dump(mode="json") for one in told]:
+            return
         made = CataloguePublished(
             notice=notice.id,
             form=form.id,
             title=notice.form_title(form),
             rows=len(rows),
-            sha256=table.digest(data),
-            object=table.object_name(notice, form, public=public),
-            size=len(data),
+            sha256=told[0].sha256,
+            object=told[0].object,
+            size=told[0].size,
             published_on=tx.now.astimezone(SHANGHAI).date(),
             public=public,
+            version=last.version + 1 if last else 1,
+            files=told,
         )
         # Before the commit, and with the same bytes whenever it is repeated: what is announced can be had.
-        await publish.to_store(self.context.jetstream, made.object, data, made.sha256)
-        if self.context.settings.catalogues:
-            folder = self.context.settings.catalogues / notice.id
-            publish.to_folder(folder, table.file_name(notice, form, public=public), data)
-        if await store.keep(tx.conn, made.model_dump(mode="json")):
-            variant = ("public",) if public else ()
-            tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, cause, form.id, made.sha256, *variant)
+        for file, one in zip(files, told, strict=True):
+            await publish.to_store(self.context.jetstream, file.object, file.data, one.sha256)
+            if self.context.settings.catalogues:
+                folder = self.context.settings.catalogues / notice.id
+                await asyncio.to_thread(publish.to_folder, folder, file.name, file.data)
+        await store.keep(tx.conn, made, cause, tx.now)
+        # A version is made once, so these ids are its own; an attempt that was rolled back has said nothing.
+        annex = (notice.id, form.id, "public" if public else "internal")
+        tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, *annex, made.version)
+        if last is not None:
+            former = CatalogueSuperseded(
+                notice=notice.id,
+                form=form.id,
+                public=public,
+                version=last.version,
+                sha256=last.sha256,
+                by=made.version,
+                rows=made.rows,
+                fact=cause.fact,
+            )
+            tx.say(registry.CATALOGUE_SUPERSEDED, notice.issuer, former, *annex, last.version)
+        tx.after.append(metrics.CATALOGUES.labels(form.id).inc)
 
 
 export = Export()
-service = Service("export", {"in": export.on_in, "evt": export.on_evt}, setup=export.setup)
+service = Service(
+    "export", {"in": export.on_in, "evt": export.on_evt}, setup=export.setup, sweeps=(export.update,)
+)

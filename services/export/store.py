@@ -1,20 +1,22 @@
-"""The published rows and the catalogues that were made of them.
+"""The published rows, the catalogues that were made of them, and which annexes have changed since.
 
-How a catalogue looks is not here: that is `table.py`, and a module a format.
+How a catalogue looks is not here: that is `formats.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, MetaData
+from sqlalchemy import BigInteger, Column, DateTime, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from services.export.table import Row
+from shared.contracts.catalogue import CataloguePublished
 from shared.notices.layout import Form, apart
-from shared.runtime.database import ALL, PERSONAL, Connection, delivery_tables, put, put_later
+from shared.runtime.database import ADDED_TO, ALL, PERSONAL, Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="export")
 delivery_tables(METADATA)
@@ -50,7 +52,8 @@ class Contact(Table, table=True):
 
 
 class Catalogue(Table, table=True):
-    """The last catalogue of one annex: as the annex prints it, and the `public` variant."""
+    """The last catalogue of one annex: as the annex prints it, and the `public` variant. `sha256`, `object` and `size`
+    are of the workbook, `files` has every format."""
 
     notice: str = Field(primary_key=True)
     form: str = Field(primary_key=True)
@@ -61,6 +64,61 @@ class Catalogue(Table, table=True):
     object: str
     size: int
     published_on: date
+    version: int = Field(sa_column_kwargs={"server_default": "1"})
+    files: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False, server_default="[]"))
+
+
+class Version(Table, table=True):
+    """Every version that a catalogue has had, and the last of the facts that led to it: its type, whose it was, its
+    id. The object store has the files of the newest; those of a round that is over are kept by `yiqi catalogue
+    collect`."""
+
+    __table_args__ = {"info": ADDED_TO}
+
+    notice: str = Field(primary_key=True)
+    form: str = Field(primary_key=True)
+    public: bool = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    rows: int
+    sha256: str
+    files: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    fact: str
+    by: str | None
+    event: UUID | None
+
+
+class Stale(Table, table=True):
+    """An annex of which cases were published or closed after its catalogue: since when, when last, how often (`n`),
+    and by what. The mark is in the transaction of the rows, and goes in that of the catalogue: no crash parts them."""
+
+    notice: str = Field(primary_key=True)
+    form: str = Field(primary_key=True)
+    n: int = Field(sa_column=Column(BigInteger, nullable=False))
+    since: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    touched: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    fact: str
+    by: str
+    event: UUID
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a catalogue is made: the type of a fact, whose it was, its id."""
+
+    fact: str
+    by: str
+    event: UUID
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A row of `stale`, as it was read."""
+
+    notice: str
+    form: str
+    n: int
+    cause: Cause
 
 
 def follow(
@@ -106,14 +164,84 @@ async def shown(conn: Connection, notice: str, form: str) -> list[Row]:
     return [Row(str(row.case), row.filed, row["values"]) for row in rows]
 
 
-async def keep(conn: Connection, catalogue: Mapping[str, Any]) -> bool:
-    """Remember a catalogue; False when the last one of this annex has the same bytes."""
-    found = await put(
+# --- what has changed ----------------------------------------------------------------------------------
+
+
+def touch(conn: Connection, causes: Mapping[tuple[str, str], Cause], now: datetime) -> None:
+    """Note that these annexes (notice, form) have changed, in one order: replicas wait and never both."""
+    put_later(
+        conn,
+        "export.stale",
+        [
+            {"notice": notice, "form": form, "n": 1, "since": now, "touched": now, **asdict(cause)}
+            for (notice, form), cause in sorted(causes.items(), key=lambda one: one[0])
+        ],
+        "on conflict (notice, form) do update set n = stale.n + 1, touched = excluded.touched, "
+        'fact = excluded.fact, "by" = excluded."by", event = excluded.event',
+    )
+
+
+async def due(conn: Connection, now: datetime, quiet: timedelta, most: timedelta) -> list[tuple[str, str]]:
+    """The annexes that have been quiet for so long, or have waited for so long though they never were."""
+    rows = await conn.read(
+        "select notice, form from export.stale where touched <= :quiet or since <= :late order by since",
+        {"quiet": now - quiet, "late": now - most},
+    )
+    return [(row.notice, row.form) for row in rows]
+
+
+async def mine(conn: Connection, notice: str, form: str, *, wait: bool) -> bool:
+    """Be the only one who makes this annex's catalogue, until the transaction ends: else two replicas might put their
+    files in another order than they commit. Rows of `stale` are not locked: what is published must not wait for us."""
+    lock = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
+    found = await conn.execute(
+        f"select {lock}(hashtext('yiqi-catalogue'), hashtext(cast(:annex as text))) as got",
+        {"annex": f"{notice}/{form}"},
+    )
+    return wait or bool(found.scalar())
+
+
+async def mark(conn: Connection, notice: str, form: str) -> Mark | None:
+    """Read before the rows: what comes between counts `n` on, and so is made once more."""
+    found = await conn.execute(
+        'select n, fact, "by", event from export.stale where notice = :notice and form = :form',
+        {"notice": notice, "form": form},
+    )
+    row = found.one_or_none()
+    return Mark(notice, form, row.n, Cause(row.fact, row.by, row.event)) if row else None
+
+
+def settle(conn: Connection, done: Mark) -> None:
+    """Forget the mark, unless the annex has changed since it was read."""
+    conn.later(
+        "delete from export.stale where notice = :notice and form = :form and n = :n",
+        {"notice": done.notice, "form": done.form, "n": done.n},
+    )
+
+
+# --- catalogues ----------------------------------------------------------------------------------------
+
+
+async def last(conn: Connection, notice: str, form: str, *, public: bool) -> Any:
+    """The catalogue that stands: its version, rows, digest and files; None before the first."""
+    found = await conn.execute(
+        "select version, rows, sha256, files from export.catalogue "
+        "where notice = :notice and form = :form and public = :public",
+        {"notice": notice, "form": form, "public": public},
+    )
+    return found.one_or_none()
+
+
+async def keep(conn: Connection, made: CataloguePublished, cause: Cause, now: datetime) -> None:
+    """Remember a catalogue as the one that stands, and among the versions that there were."""
+    whole = made.model_dump(mode="json")
+    await put(
         conn,
         "export.catalogue",
-        [catalogue],
+        [whole],
         "on conflict (notice, form, public) do update set title = excluded.title, rows = excluded.rows, "
         "sha256 = excluded.sha256, object = excluded.object, size = excluded.size, "
-        "published_on = excluded.published_on where catalogue.sha256 <> excluded.sha256 returning sha256",
+        "published_on = excluded.published_on, version = excluded.version, files = excluded.files",
     )
-    return bool(found)
+    kept = {name: whole[name] for name in ("notice", "form", "public", "version", "rows", "sha256", "files")}
+    await put(conn, "export.version", [{**kept, "at": now, **asdict(cause)}], then="")

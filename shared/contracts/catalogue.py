@@ -1,6 +1,6 @@
-"""Catalogues: the request for one, and the fact that one was published.
+"""Catalogues: the request for one, and the facts that one was published, and that it took the place of another.
 
-How its bytes are made is not here: that is `services/export/sheet.py`.
+How its bytes are made is not here: that is `services/export/formats.py`.
 """
 
 from datetime import date
@@ -20,8 +20,18 @@ class CatalogueRequested(Inbound):
     public: bool = False
 
 
+class CatalogueFile(Outbound):
+    """One file of a catalogue; `object` names it in the object store, which keeps the newest version."""
+
+    format: str
+    object: str
+    sha256: Sha256
+    size: int
+
+
 class CataloguePublished(Outbound):
-    """`object` names the file in the object store; the same rows always give the same `sha256`."""
+    """`object` names the workbook in the object store, `files` that and every other format; the same rows always give
+    the same `sha256`. Versions of one annex count from 1."""
 
     notice: str
     form: str
@@ -32,3 +42,19 @@ class CataloguePublished(Outbound):
     size: int
     published_on: date
     public: bool = False
+    version: int = 1
+    files: tuple[CatalogueFile, ...] = ()
+
+
+class CatalogueSuperseded(Outbound):
+    """A version is no longer the catalogue of its annex: the object store has `by`, the one after it. `fact` is what
+    that led to it (`case.published`, `case.closed`, `catalogue.requested`)."""
+
+    notice: str
+    form: str
+    public: bool
+    version: int
+    sha256: Sha256
+    by: int
+    rows: int
+    fact: str

@@ -134,6 +134,9 @@ CASE_PUBLISHED = EventType(
 CATALOGUE_PUBLISHED = EventType(
     "catalogue.published", "evt", catalogue.CataloguePublished, ("export",), ("notify",)
 )
+CATALOGUE_SUPERSEDED = EventType(
+    "catalogue.superseded", "evt", catalogue.CatalogueSuperseded, ("export",), ()
+)
 AUDIT_HEADED = EventType("audit.headed", "evt", case.AuditHeaded, ("review",), ("notify",))
 MAIL_SENT = EventType("mail.sent", "evt", mail.MailSent, ("notify",), ())
 MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
@@ -170,6 +173,7 @@ EVENTS: tuple[EventType, ...] = (
     CASE_CLOSED,
     CASE_PUBLISHED,
     CATALOGUE_PUBLISHED,
+    CATALOGUE_SUPERSEDED,
     AUDIT_HEADED,
     MAIL_SENT,
     MAIL_FAILED,

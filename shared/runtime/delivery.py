@@ -63,7 +63,7 @@ def _text(said: str) -> str:
     return said.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-def _outage(error: BaseException) -> bool:
+def outage(error: BaseException) -> bool:
     """Also the bus may be away while a handler reads files from it."""
     return passes(error) or isinstance(error, (nats.errors.Error, nats.js.errors.ServiceUnavailableError))
 
@@ -238,7 +238,7 @@ class Delivery:
                 return await attempt()
             except Exception as error:
                 met += isinstance(error, Again)
-                if not _outage(error) or met >= self.most_again:
+                if not outage(error) or met >= self.most_again:
                     raise
                 metrics.HELD.inc()
                 log.warning("holding the batch", extra={"error_type": type(error).__name__})
@@ -249,7 +249,7 @@ class Delivery:
         try:
             return await self._transact(handler, [item], [])
         except Exception as error:
-            if _outage(error) and not isinstance(error, Again):
+            if outage(error) and not isinstance(error, Again):
                 raise
             log.exception(
                 "event failed", extra={"event": item.type.name, "seq": item.raw.seq}, exc_info=error

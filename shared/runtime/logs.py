@@ -21,6 +21,7 @@ EXTRA = frozenset(
         "detail",
         "error_type",
         "event",
+        "form",
         "messages",
         "officers",
         "seq",

@@ -31,3 +31,4 @@ BOUNCES = Counter("yiqi_bounces_total", "What came back, and what was refused as
 ROWS = Counter("yiqi_rows_judged_total", "Annex rows judged", ["form", "outcome"])
 BROKEN = Counter("yiqi_findings_total", "Findings by rule", ["rule", "severity"])
 DECISIONS = Counter("yiqi_decisions_total", "Decisions by stage and outcome", ["stage", "outcome"])
+CATALOGUES = Counter("yiqi_catalogues_total", "Versions of catalogues that were published", ["form"])

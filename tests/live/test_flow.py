@@ -567,21 +567,33 @@ async def test_from_filing_to_the_catalogue(local: Local) -> None:
         assert (refused["status"], refused["type"]) == (403, "urn:cn:gov:gz:sme:problem:authority")
         wanted = await b.ask(registry.CATALOGUE_REQUESTED, CITY, {"notice": NOTICE, "form": "F3"})
         assert "accepted" in wanted
-        made = await b.db.fetchrow("select * from export.catalogue where notice = $1 and form = 'F3'", NOTICE)
+        made = await b.db.fetchrow(
+            "select * from export.catalogue where notice = $1 and form = 'F3' and not public", NOTICE
+        )
         assert made is not None
         store = await (await b.speaker(PROVISIONER)).jetstream().object_store("CATALOGUES")
         data = (await store.get(made["object"])).data or b""
         assert (sha256(data).hexdigest(), len(data)) == (made["sha256"], made["size"])
-        (told,) = [
-            e["data"]
-            for e in await b.stream(EVT)
-            if e["type"] == registry.CATALOGUE_PUBLISHED.ce_type and e["data"]["form"] == "F3"
-        ]
-        assert told["sha256"] == made["sha256"]
+
+        async def told(*, public: bool) -> list[str]:
+            return [
+                e["data"]["sha256"]
+                for e in await b.stream(EVT)
+                if e["type"] == registry.CATALOGUE_PUBLISHED.ce_type
+                and (e["data"]["notice"], e["data"]["form"], e["data"]["public"]) == (NOTICE, "F3", public)
+            ]
+
+        assert await told(public=False) == [made["sha256"]]
+
+        async def followed() -> bool:
+            return not await b.db.fetchval("select count(*) from export.stale")
+
+        await eventually(followed, 30, "the catalogues of what was published, unasked")
         # The same rows again: the same bytes, and nothing new to tell.
         again = await b.ask(registry.CATALOGUE_REQUESTED, CITY, {"notice": NOTICE, "form": "F3"})
         assert "accepted" in again
-        assert sum(e["type"] == registry.CATALOGUE_PUBLISHED.ce_type for e in await b.stream(EVT)) == 1
+        assert await told(public=False) == [made["sha256"]]
+        assert len(await told(public=True)) == 1
         # What is published may not be filed again, by nobody.
         other = Institution("照抄机构")
         copy = await b.ask(registry.SUBMISSION_FILED, other.code, other.filing(lecture("要发布的讲座")))

@@ -296,7 +296,14 @@ def test_who_says_and_who_hears_exists() -> None:
         assert set(e.says) <= (outside if e.cls == "in" else set(SERVICES)), e.name
         assert set(e.hears) <= (outside if e.cls == "out" else set(SERVICES)), e.name
     # Final: told for the record, and for whoever watches the bus. A new one is a decision.
-    final = {"mail.sent", "mail.failed", "mail.unknown", "mail.bounced", "history.written"}
+    final = {
+        "mail.sent",
+        "mail.failed",
+        "mail.unknown",
+        "mail.bounced",
+        "history.written",
+        "catalogue.superseded",
+    }
     assert {e.name for e in EVENTS if not e.hears} == final
 
 

@@ -30,6 +30,7 @@ from services.cli.demo.lives import STAGES, Lives
 from services.cli.demo.look import PATIENCE, Sight
 from services.cli.demo.rows import NOTICE, Event, Package
 from services.cli.local import Local
+from services.export.table import file_name
 from shared.contracts import registry
 from shared.contracts.case import DecisionMade, Fix
 from shared.contracts.catalogue import CatalogueRequested
@@ -553,9 +554,10 @@ class Story:
     async def catalogues(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
         """Every catalogue beside what review holds as published: the same rows, the announced bytes."""
         made = []
-        for row in await self.sight.query("select * from export.catalogue order by form"):
+        asked = f"select * from export.catalogue where notice = '{NOTICE}' and not public order by form"
+        for row in await self.sight.query(asked):
             form = self.notice.notice.by_form[row["form"]]
-            (path,) = (self.out / "run" / "catalogues" / NOTICE).glob(f"{form.annex}-*.xlsx")
+            path = self.out / "run" / "catalogues" / NOTICE / file_name(self.notice.notice, form)
             path = Path(shutil.copy(path, self.out / "catalogues" / path.name))
             printed = look.catalogue_rows(path, form)
             wanted = [

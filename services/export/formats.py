@@ -1,0 +1,53 @@
+"""The formats of a catalogue: one table; a line of it is all that a further format needs. Rows in, bytes out.
+
+How each looks is in its own module; where the files are kept is in `publish.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.export import sheet, table
+from services.export.table import Row
+from shared.contracts.catalogue import CatalogueFile
+from shared.notices.model import Form, Notice
+
+
+class Maker(Protocol):
+    """The same rows give the same bytes."""
+
+    def __call__(self, notice: Notice, form: Form, rows: Sequence[Row], *, public: bool = False) -> bytes: ...
+
+
+FORMATS: dict[str, Maker] = {
+    "xlsx": sheet.catalogue,
+}
+"""By the ending of the file; the first is the one that a catalogue's own digest is of."""
+FIRST = next(iter(FORMATS))
+
+
+@dataclass(frozen=True)
+class File:
+    """One catalogue in one format; `object` is its name in the object store, `name` the one that people see."""
+
+    format: str
+    object: str
+    name: str
+    data: bytes
+
+    def told(self) -> CatalogueFile:
+        return CatalogueFile(
+            format=self.format, object=self.object, sha256=table.digest(self.data), size=len(self.data)
+        )
+
+
+def render(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool) -> tuple[File, ...]:
+    """One variant of an annex in every format."""
+    return tuple(_render(notice, form, rows, public))
+
+
+def _render(notice: Notice, form: Form, rows: Sequence[Row], public: bool) -> Iterator[File]:
+    for ending, make in FORMATS.items():
+        object_ = table.object_name(notice, form, public=public, suffix=ending)
+        name = table.file_name(notice, form, public=public, suffix=ending)
+        yield File(ending, object_, name, make(notice, form, rows, public=public))
