@@ -99,7 +99,7 @@ async def _compare(known: tuple[int, str]) -> tuple[int, "Head", list[Row]]:
         if not version or (number, version) not in {(w["number"], w["version"]) for w in wrong}:
             wrong.append({"number": number, "version": version, "why": why})
 
-    async with common.bus(OPERATOR) as client, _as_of_now() as conn:
+    async with common.bus(OPERATOR) as client, as_of_now() as conn:
         jetstream = client.jetstream(timeout=5)
         # In this order: what was said before our moment is in the database, what was not yet said is in the outbox.
         upto = await last_of(jetstream)
@@ -167,7 +167,7 @@ async def _verify(number: str | None) -> tuple[int, list[dict[str, str]], list[s
 
     notices = load_all(common.settings().notices)
     checked, wrong, gone = 0, [], []
-    async with _as_of_now() as conn:
+    async with as_of_now() as conn:
         async for case, history, owed, filed, contacts in _cases(conn, number):
             checked += 1
             filings, let_go = filings_of(filed, contacts)
@@ -181,7 +181,7 @@ async def _verify(number: str | None) -> tuple[int, list[dict[str, str]], list[s
 
 
 @asynccontextmanager
-async def _as_of_now() -> AsyncIterator["AsyncConnection"]:
+async def as_of_now() -> AsyncIterator["AsyncConnection"]:
     """What moves meanwhile is seen as it was when we began."""
     from sqlalchemy import text
 

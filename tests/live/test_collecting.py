@@ -1,0 +1,199 @@
+"""A round as one ZIP and a case as another: what the commands write, checked with readers that are not ours.
+
+How a bundle is sealed is in `tests/unit/test_bundle.py`.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from openpyxl import load_workbook
+
+from services.cli.local import Local
+from services.export.formats import FORMATS
+from shared.contracts import registry
+from shared.notices.load import load_all
+from shared.runtime.embedded import eventually
+from tests.chaos.places import ended
+from tests.live.test_flow import CITY, DURING, NOTICE, Institution, bus, lecture
+
+PHONE, EMAIL, NAME = "83726619", "dossier@flow.example", "案卷测试机构"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    here = Local(tmp_path_factory.mktemp("collecting"), sync_always=False)
+    here.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
+    with here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def number(local: Local) -> str:
+    """A case that is published, with a mail, and the catalogues of it."""
+    import asyncio
+
+    return asyncio.run(_published(local))
+
+
+async def _published(local: Local) -> str:
+    who = Institution(NAME, email=EMAIL)
+    async with bus(local) as b:
+        filed = await b.file(who, lecture("案卷里的讲座"))
+        for outcome in ("accept", "select", "publish"):
+            assert "accepted" in await b.decide(CITY, filed["case"], outcome)
+        await eventually(
+            lambda: b.db.fetchval('select shown from export."row" where "case" = $1', UUID(filed["case"])), 20
+        )
+
+        async def rests() -> bool:
+            sql = (
+                "select (select count(*) from export.stale) + (select count(*) from notify.mail "
+                "where state in ('queued', 'claimed', 'data')) + (select count(*) from notify.outbox)"
+            )
+            return not await b.db.fetchval(sql)
+
+        await eventually(rests, 40, "catalogues and mails")
+        found = await b.db.fetchval('select number from review."case" where "case" = $1', UUID(filed["case"]))
+        return str(found)
+
+
+def collected(local: Local, out: Path, *more: str) -> dict[str, Any]:
+    status, said = ended(local, "catalogue", "collect", "--notice", NOTICE, "--out", out, "--json", *more)
+    assert status == 0, said
+    return dict(json.loads(said))
+
+
+def contents(path: str | Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+# --- a round ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_round_is_a_folder_and_a_zip_of_the_announced_files(
+    local: Local, number: str, tmp_path: Path, public: bool
+) -> None:
+    made = collected(local, tmp_path, *(["--public"] if public else []))
+    files = contents(made["zip"])
+    assert sha256(Path(made["zip"]).read_bytes()).hexdigest() == made["sha256"]
+    folder = Path(made["folder"])
+    assert {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["notice"]["sha256"] == load_all()[NOTICE].digest
+    assert manifest["notice"]["number"] == load_all()[NOTICE].notice.number
+    assert (manifest["published_by"]["code"], manifest["public"]) == (CITY, public)
+    (one,) = [c for c in manifest["catalogues"] if c["form"] == "F3"]
+    assert (one["rows"], one["version"], one["annex"]) == (1, 1, "附件3")
+    assert len(one["files"]) == len(FORMATS)
+    told = {file["name"]: file["sha256"] for c in manifest["catalogues"] for file in c["files"]}
+    assert told == {
+        name: sha256(data).hexdigest()
+        for name, data in files.items()
+        if name not in ("manifest.json", "SHA256SUMS")
+    }
+    book = load_workbook(
+        BytesIO(next(files[n] for n in told if n.endswith(".xlsx") and n.startswith("附件3")))
+    )
+    cells = [str(cell) for row in book.active.iter_rows(values_only=True) for cell in row]
+    assert "案卷里的讲座" in cells
+    assert any(PHONE in cell for cell in cells) is not public
+
+
+def test_the_same_catalogues_are_the_same_zip_and_it_is_checked(
+    local: Local, number: str, tmp_path: Path
+) -> None:
+    one, two = (collected(local, tmp_path / name) for name in ("a", "b"))
+    assert one["sha256"] == two["sha256"]
+    for path in (one["zip"], one["folder"]):
+        status, said = ended(local, "catalogue", "collect", "--check", path)
+        assert (status, "完好" in said) == (0, True), said
+    again, said = ended(local, "catalogue", "collect", "--notice", NOTICE, "--out", tmp_path / "a")
+    assert (again, "从不覆盖" in said) == (2, True)
+
+
+def test_a_changed_folder_and_a_changed_zip_are_told(local: Local, number: str, tmp_path: Path) -> None:
+    made = collected(local, tmp_path)
+    workbook = next(Path(made["folder"]).glob("*.xlsx"))
+    workbook.write_bytes(workbook.read_bytes() + b" ")
+    archive = Path(made["zip"])
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 1
+    archive.write_bytes(content)
+    for path in (made["folder"], made["zip"]):
+        assert ended(local, "catalogue", "collect", "--check", path)[0] == 1
+
+
+def test_versions_are_listed_with_what_led_to_them(local: Local, number: str) -> None:
+    status, said = ended(local, "catalogue", "versions", "--notice", NOTICE, "--form", "F3", "--json")
+    assert status == 0
+    assert [(v["version"], v["rows"], v["fact"], v["by"], v["public"]) for v in json.loads(said)] == [
+        (1, 1, registry.CASE_PUBLISHED.name, CITY, False),
+        (1, 1, registry.CASE_PUBLISHED.name, CITY, True),
+    ]
+
+
+# --- a case ----------------------------------------------------------------------------------------------
+
+
+def frozen(local: Local, number: str, path: Path, *more: str) -> tuple[dict[str, bytes], str]:
+    status, said = ended(local, "case", "dossier", number, "--out", path, "--json", *more)
+    assert status == 0, said
+    return contents(path), str(json.loads(said)["sha256"])
+
+
+def test_a_dossier_has_the_case_its_history_and_its_mails(local: Local, number: str, tmp_path: Path) -> None:
+    files, digest = frozen(local, number, tmp_path / "a.zip")
+    assert frozen(local, number, tmp_path / "b.zip")[1] == digest
+    manifest = json.loads(files["manifest.json"])
+    history = json.loads(files["history.json"])
+    assert [line["outcome"] for line in history] == ["file", "accept", "select", "publish"]
+    assert (manifest["number"], manifest["history_head"], manifest["contacts"]) == (
+        number,
+        history[-1]["hash"],
+        False,
+    )
+    assert json.loads(files["submission.json"])[0]["values"]["activity_name"] == "案卷里的讲座"
+    assert json.loads(files["mails.json"])
+    assert files["经过.csv"].startswith(b"\xef\xbb\xbf")
+    assert len(files["经过.csv"].decode().splitlines()) == 5
+    status, said = ended(local, "catalogue", "collect", "--check", tmp_path / "a.zip")
+    assert (status, "完好" in said) == (0, True), said
+
+
+def test_contact_data_is_in_it_only_when_asked_for(local: Local, number: str, tmp_path: Path) -> None:
+    without = b"".join(frozen(local, number, tmp_path / "a.zip")[0].values()).decode()
+    assert PHONE not in without
+    assert EMAIL not in without
+    with_ = b"".join(frozen(local, number, tmp_path / "b.zip", "--contacts")[0].values()).decode()  # control
+    assert PHONE in with_
+    assert EMAIL in with_
+
+
+def test_who_may_not_read_contact_data_gets_no_dossier_with_it(
+    local: Local, number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.postgres.sql("create role clerk login password 'test' in role yiqi_reader", "yiqi")
+    # Of the history this clerk may read all, of contacts, files and mails nothing.
+    local.postgres.sql(
+        'grant select on review."case", review.history, review.filing, review.refusal to clerk', "yiqi"
+    )
+    environment = {**local.environment, "YIQI_DATABASE_URL": local.postgres.dsn("yiqi", "clerk", "test")}
+    monkeypatch.setattr(type(local), "environment", environment)
+    assert ended(local, "case", "dossier", number, "--out", tmp_path / "a.zip")[0] == 0
+    status, said = ended(local, "case", "dossier", number, "--out", tmp_path / "b.zip", "--contacts")
+    assert (status, "不允许" in said, (tmp_path / "b.zip").exists()) == (1, True, False)
+
+
+def test_no_such_case(local: Local, number: str, tmp_path: Path) -> None:
+    assert ended(local, "case", "dossier", "F3-NONE", "--out", tmp_path / "a.zip")[0] == 2
