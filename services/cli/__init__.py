@@ -53,13 +53,16 @@ app.add_typer(
 )
 app.add_typer(letters.app, name="letter", help="信函：列出、预览、检查模板")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
-app.add_typer(cases.catalogues, name="catalogue", help="目录：生成、列出、历次版本、汇集一轮、登记以往目录")
+app.add_typer(
+    cases.catalogues, name="catalogue", help="目录：生成、列出、历次版本、汇集一轮、公示和名单、登记以往目录"
+)
 app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计流、审计锚")
 app.add_typer(ops.app, name="ops", help="运维：备份、恢复、清除不再需要的个人信息")
 cases.app.command("verify")(auditing.verify)
 cases.app.command("dossier")(dossier.dossier)
 cases.catalogues.command("versions")(collecting.versions)
 cases.catalogues.command("collect")(collecting.collect)
+cases.catalogues.command("document")(collecting.document)
 ops.app.command("backup")(backup.backup)
 ops.app.command("restore")(backup.restore)
 app.command("check")(filing.check)

@@ -1,4 +1,4 @@
-"""`yiqi catalogue versions`, `collect`: what catalogues there were, and a whole round of them as a folder and a ZIP.
+"""`yiqi catalogue versions`, `collect`, `document`: what catalogues there were, a round as a ZIP, its lists as documents.
 
 Making catalogues is in `cases.py`; how a bundle is sealed is in `services/export/bundle.py`.
 """
@@ -6,21 +6,25 @@ Making catalogues is in `cases.py`; how a bundle is sealed is in `services/expor
 import asyncio
 import base64
 import json
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from services.cli import common, names
 from services.cli.archive import writing
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out, show
+from shared.notices.calendar import SHANGHAI
 from shared.runtime.accounts import OPERATOR
+from shared.runtime.clock import Clock
 from shared.runtime.streams import BUCKET, CATALOGUES
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
+    from services.export.lists import Entry
     from shared.notices.load import CompiledNotice
     from shared.notices.model import Notice
 
@@ -169,7 +173,7 @@ def _facts(compiled: "CompiledNotice", rows: list[Row], *, public: bool) -> Row:
             "issued_on": notice.issued_on,
             "sha256": compiled.digest,
         },
-        "published_by": {"code": notice.issuer, "name": names.agency(notice.issuer)},
+        "published_by": {"code": notice.issuer, "name": _issuer(notice)},
         "published_on": max(row["published_on"] for row in rows),
         "public": public,
         "rows": sum(row["rows"] for row in rows),
@@ -194,6 +198,63 @@ def _facts(compiled: "CompiledNotice", rows: list[Row], *, public: bool) -> Row:
             for row in rows
         ],
     }
+
+
+def _issuer(notice: "Notice") -> str:
+    found = common.directory().find(notice.issuer)
+    return found.name if found else notice.issuer
+
+
+def document(
+    notice: common.NoticeOption,
+    target: Annotated[Path, typer.Option("--out", help="写到哪个文件夹")],
+    kind: Annotated[
+        Literal["proposed", "final"], typer.Option(help="proposed 拟定名单的公示，final 公布名单")
+    ] = "final",
+    on: Annotated[
+        datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="成文日期；不写则今天")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """拟写公示或公布名单的公文（文字为拟稿，须经审核签发）。"""
+    from services.export import lists
+    from services.export.formats import OFFICIAL
+
+    known = common.notice(notice).notice
+    day = on.date() if on else Clock(common.settings().clock).now().astimezone(SHANGHAI).date()
+    try:
+        made = lists.document(
+            known, kind, asyncio.run(_entries(known)), issuer=_issuer(known), unit=known.unit, on=day
+        )
+    except lists.NoList as error:
+        fail(str(error), FINDINGS)
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for ending, make in OFFICIAL.items():
+        path = target / f"{known.id}-{kind}.{ending}"
+        path.write_bytes(make(made))
+        written.append(str(path))
+    if as_json:
+        out({"title": made.title, "files": written})
+    else:
+        console.print(f"{made.title}：{'、'.join(written)}", markup=False, soft_wrap=True)
+        console.print(lists.DRAFT)
+
+
+async def _entries(notice: "Notice") -> list["Entry"]:
+    from services.export.lists import Entry
+
+    rows = await common.query(
+        "select number, form, title, filer ->> 'name' as unit, district, stage, began, due, provisional "
+        'from review."case" where notice = :notice order by number',
+        notice=notice.id,
+    )
+    known = common.directory()
+    found = []
+    for row in rows:
+        district = known.find(row["district"]) if row["district"] != notice.issuer else None
+        found.append(Entry(**{**row, "district": district.short if district else ""}))
+    return found
 
 
 async def _fetched(jetstream: "JetStreamContext", file: Row) -> bytes:

@@ -3,11 +3,14 @@
 How each looks is in its own module; where the files are kept is in `publish.py`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from pydantic_core import to_json
+
 from services.export import sheet, table
+from services.export.official import Document
 from services.export.table import Row
 from shared.contracts.catalogue import CatalogueFile
 from shared.notices.model import Form, Notice
@@ -24,6 +27,16 @@ FORMATS: dict[str, Maker] = {
 }
 """By the ending of the file; the first is the one that a catalogue's own digest is of."""
 FIRST = next(iter(FORMATS))
+
+
+def _plain(document: Document) -> bytes:
+    return to_json(asdict(document), indent=2) + b"\n"
+
+
+OFFICIAL: dict[str, Callable[[Document], bytes]] = {
+    "json": _plain,
+}
+"""The formats of an official document, in the same way."""
 
 
 @dataclass(frozen=True)

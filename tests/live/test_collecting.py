@@ -105,7 +105,7 @@ def test_a_round_is_a_folder_and_a_zip_of_the_announced_files(
     book = load_workbook(
         BytesIO(next(files[n] for n in told if n.endswith(".xlsx") and n.startswith("附件3")))
     )
-    cells = [str(cell) for row in book.active.iter_rows(values_only=True) for cell in row]
+    cells = [str(cell) for row in book.worksheets[0].iter_rows(values_only=True) for cell in row]
     assert "案卷里的讲座" in cells
     assert any(PHONE in cell for cell in cells) is not public
 
@@ -197,3 +197,18 @@ def test_who_may_not_read_contact_data_gets_no_dossier_with_it(
 
 def test_no_such_case(local: Local, number: str, tmp_path: Path) -> None:
     assert ended(local, "case", "dossier", "F3-NONE", "--out", tmp_path / "a.zip")[0] == 2
+
+
+# --- lists -----------------------------------------------------------------------------------------------
+
+
+def test_the_final_list_is_written_as_a_document(local: Local, number: str, tmp_path: Path) -> None:
+    asked = ("catalogue", "document", "--notice", NOTICE, "--on", "2025-03-19", "--json", "--out")
+    status, said = ended(local, *asked, tmp_path)
+    assert status == 0, said
+    files = {Path(path).suffix: Path(path) for path in json.loads(said)["files"]}
+    told = json.loads(files[".json"].read_text())
+    assert told["date"] == "2025-03-19"
+    assert any("中小企业服务活动清单（1项）" in annex for annex in told["annexes"])
+    status, said = ended(local, *asked, tmp_path, "--kind", "proposed")
+    assert (status, "没有公示" in said) == (1, True)

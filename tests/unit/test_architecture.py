@@ -64,6 +64,8 @@ PURE = (
     "services/notify/pace.py",
     "services/export/bundle.py",
     "services/export/formats.py",
+    "services/export/lists.py",
+    "services/export/official.py",
     "services/export/sheet.py",
     "services/export/table.py",
     *(str(p) for p in MODULES if p.is_relative_to("shared/notices") or p.is_relative_to("shared/contracts")),
