@@ -341,6 +341,7 @@ def catalogue_list(as_json: JsonOption = False) -> None:
         "form": "表",
         "title": "标题",
         "public": "公开版",
+        "version": "版本",
         "rows": "行",
         "published_on": "日期",
         "sha256": "摘要",

@@ -72,11 +72,7 @@ def collect(
 ) -> None:
     """汇集一个通知现行的全部目录和各种格式，附清单（行数、摘要、通知及其摘要、日期、发布单位）。"""
     if check is not None:
-        told = _checked(check)
-        if as_json:
-            out(told)
-        else:
-            console.print(f"{check} 完好：{len(told['files'])}个文件，逐一与清单相符", markup=False)
+        checked(check, as_json=as_json)
         return
     if notice is None or target is None:
         fail("请写 --notice 和 --out，或写 --check", UNUSABLE)
@@ -116,8 +112,16 @@ def write(sealed: dict[str, bytes], archive: Path, folder: Path | None = None) -
     return digest(content)
 
 
-def _checked(path: Path) -> Row:
-    """What is in a bundle that is good; else the sentence that says what is not."""
+def checked(path: Path, *, as_json: bool) -> None:
+    """Say that a bundle is as it was sealed; else what is not."""
+    told = _opened(path)
+    if as_json:
+        out(told)
+    else:
+        console.print(f"{path} 完好：{len(told['files'])}个文件，逐一与清单相符", markup=False)
+
+
+def _opened(path: Path) -> Row:
     from services.export.bundle import Broken, opened, unpack
 
     try:

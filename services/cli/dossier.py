@@ -55,14 +55,20 @@ PASSING = {
 
 
 def dossier(
-    number: Annotated[str, typer.Argument(help="项目编号")],
-    target: Annotated[Path, typer.Option("--out", help="写成哪个文件，如 案卷.zip")],
+    number: Annotated[str | None, typer.Argument(help="项目编号")] = None,
+    target: Annotated[Path | None, typer.Option("--out", help="写成哪个文件，如 案卷.zip")] = None,
     contacts: Annotated[
         bool, typer.Option("--contacts", help="连同联系方式、报送的文件和邮件内容（须有权读取）")
     ] = False,
+    check: Annotated[Path | None, typer.Option("--check", help="核对以前封存的案卷，不连接任何服务")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """封存一个项目的案卷：报送内容、文件、问题、各项决定、邮件，附清单和摘要。用 yiqi catalogue collect --check 核对。"""
+    """封存一个项目的案卷：报送内容、文件、问题、各项决定、邮件，附清单和摘要。"""
+    if check is not None:
+        collecting.checked(check, as_json=as_json)
+        return
+    if number is None or target is None:
+        fail("请写项目编号和 --out，或写 --check", UNUSABLE)
     if target.exists():
         fail(f"{target} 已经存在；案卷从不覆盖", UNUSABLE)
     sealed = asyncio.run(_sealed(number, contacts=contacts))

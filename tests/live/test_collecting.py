@@ -50,7 +50,7 @@ async def _published(local: Local) -> str:
         for outcome in ("accept", "select", "publish"):
             assert "accepted" in await b.decide(CITY, filed["case"], outcome)
         await eventually(
-            lambda: b.db.fetchval('select shown from export."row" where "case" = $1', UUID(filed["case"])), 20
+            lambda: b.db.fetchval('select shown from export."row" where "case" = $1', UUID(filed["case"])), 60
         )
 
         async def rests() -> bool:
@@ -60,7 +60,7 @@ async def _published(local: Local) -> str:
             )
             return not await b.db.fetchval(sql)
 
-        await eventually(rests, 40, "catalogues and mails")
+        await eventually(rests, 120, "catalogues and mails")
         found = await b.db.fetchval('select number from review."case" where "case" = $1', UUID(filed["case"]))
         return str(found)
 
@@ -134,6 +134,33 @@ def test_a_changed_folder_and_a_changed_zip_are_told(local: Local, number: str, 
         assert ended(local, "catalogue", "collect", "--check", path)[0] == 1
 
 
+def test_nothing_is_collected_that_is_being_made_or_is_not_what_was_announced(
+    local: Local, number: str, tmp_path: Path
+) -> None:
+    def refused(said: str) -> bool:
+        status, told = ended(local, "catalogue", "collect", "--notice", NOTICE, "--out", tmp_path)
+        return status == 1 and said in told and not list(tmp_path.iterdir())
+
+    later = "now() + interval '1 day'"  # for export's sweep it is not due
+    local.postgres.sql(
+        "insert into export.stale (notice, form, n, since, touched, fact, by, event) "
+        f"values ('{NOTICE}', 'F3', 1, {later}, {later}, 'case.published', '{CITY}', gen_random_uuid())",
+        "yiqi",
+    )
+    assert refused("正在更新")
+    local.postgres.sql("delete from export.stale", "yiqi")
+    other = 'replace(files::text, \'"sha256": "\', \'"sha256": "f\')::jsonb'
+    kept = local.postgres.sql("select files from export.catalogue where form = 'F3' and not public", "yiqi")
+    local.postgres.sql(
+        f"update export.catalogue set files = {other} where form = 'F3' and not public", "yiqi"
+    )
+    assert refused("摘要不符")
+    local.postgres.sql(
+        f"update export.catalogue set files = '{kept.strip()}' where form = 'F3' and not public", "yiqi"
+    )
+    collected(local, tmp_path)  # control
+
+
 def test_versions_are_listed_with_what_led_to_them(local: Local, number: str) -> None:
     status, said = ended(local, "catalogue", "versions", "--notice", NOTICE, "--form", "F3", "--json")
     assert status == 0
@@ -167,7 +194,7 @@ def test_a_dossier_has_the_case_its_history_and_its_mails(local: Local, number: 
     assert json.loads(files["mails.json"])
     assert files["经过.csv"].startswith(b"\xef\xbb\xbf")
     assert len(files["经过.csv"].decode().splitlines()) == 5
-    status, said = ended(local, "catalogue", "collect", "--check", tmp_path / "a.zip")
+    status, said = ended(local, "case", "dossier", "--check", tmp_path / "a.zip")
     assert (status, "完好" in said) == (0, True), said
 
 
