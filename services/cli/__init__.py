@@ -28,6 +28,7 @@ from services.cli import (
     nats,
     notices,
     ops,
+    report,
 )
 from services.cli.common import UNUSABLE, Fail, fail, seed_of, settings
 from services.cli.wrongs import typed, worded
@@ -70,6 +71,7 @@ app.command("submit")(filing.submit)
 app.command("decide")(deciding.decide)
 app.command("score")(deciding.score)
 app.command("fact")(deciding.fact)
+app.command("report")(report.report)
 app.add_typer(nats.app, name="nats", help="总线：单位的账户和密钥")
 app.add_typer(deciding.held, name="held", help="留存待核的决定：列出、查看、生效、作废")
 
