@@ -10,6 +10,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from services.cli.common import UNUSABLE, fail
 from services.cli.report.figure import FAMILY, Figure
@@ -48,9 +49,8 @@ def png(figure: Figure) -> bytes:
 
 def text(drawn: str) -> str:
     """All that is written in an SVG."""
-    from html import unescape
-
-    return unescape("".join(re.findall(r"<text [^>]*>([^<]*)</text>", drawn)))
+    root = ElementTree.fromstring(drawn)  # noqa: S314  # our own picture
+    return "".join("".join(one.itertext()) for one in root.iter("{http://www.w3.org/2000/svg}text"))
 
 
 def face(letters: str) -> str:
@@ -58,13 +58,13 @@ def face(letters: str) -> str:
     from fontTools import subset
 
     options = subset.Options(flavor="woff", hinting=False, layout_features=[], name_IDs=[0, 1, 2, 13])
-    font = subset.load_font(str(_font()), options)
-    font.recalcTimestamp = False
-    cut = subset.Subsetter(options)
-    cut.populate(text=letters)
-    cut.subset(font)
     made = io.BytesIO()
-    subset.save_font(font, made, options)
+    with subset.load_font(str(_font()), options) as font:
+        font.recalcTimestamp = False
+        cut = subset.Subsetter(options)
+        cut.populate(text=letters)
+        cut.subset(font)
+        subset.save_font(font, made, options)
     data = base64.b64encode(made.getvalue()).decode()
     return f'@font-face{{font-family:"{FAMILY}";src:url(data:font/woff;base64,{data}) format("woff")}}'
 

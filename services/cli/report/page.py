@@ -25,7 +25,7 @@ th { border-bottom-width: 2px }
   body { max-width: none; padding: 0; font-size: 10.5pt }
   section { break-after: page } section:last-of-type { break-after: auto }
   figure, tr { break-inside: avoid } thead { display: table-header-group }
-  figure svg { max-width: 130mm; max-height: 200mm } .wide { overflow: visible } th, td { white-space: normal }
+  figure svg { max-width: 130mm; max-height: 200mm } .wide { overflow: visible } th, td:not(:first-child) { white-space: normal }
 }
 """
 
