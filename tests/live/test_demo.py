@@ -139,8 +139,18 @@ def test_the_figures_that_are_told_are_those_of_the_files(played: Played) -> Non
         "mail",
         "marked",
         "played.json",
+        "pictures",
         "report.json",
     }
+
+
+def test_the_pictures_show_the_round_as_it_ended(played: Played) -> None:
+    assert {p.suffix for p in (played.out / "pictures").iterdir()} == {".svg", ".png", ".html"}
+    drawn = (played.out / "pictures" / "round.svg").read_text(encoding="utf-8")
+    told = played.report
+    assert f">受理　{sum(told['cases'].values())}<" in drawn
+    assert f">已发布　{told['cases']['published']}<" in drawn
+    assert f"未受理{told['rows']['refused']}" in drawn
 
 
 def test_no_mail_could_reach_anybody(played: Played) -> None:

@@ -24,7 +24,8 @@ from rich.markup import escape
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.cli import filing
-from services.cli.common import FINDINGS, GOOD, console
+from services.cli import report as pictures
+from services.cli.common import FINDINGS, GOOD, Fail, console
 from services.cli.demo import look, papers, rows
 from services.cli.demo.lives import STAGES, Lives
 from services.cli.demo.look import PATIENCE, Sight
@@ -47,7 +48,7 @@ from shared.runtime.embedded import eventually
 from shared.runtime.streams import IN
 
 CITY = "440100"
-KEPT = ("catalogues", "mail", "marked", "filed")
+KEPT = ("catalogues", "mail", "marked", "filed", "pictures")
 SPOKEN = 2
 """Findings of one filing that are read out; the marked workbook has them all."""
 
@@ -142,6 +143,7 @@ class Story:
             await self.correct()
             await self.select()
             await self.publish()
+            await self.draw()
             return await self.report(await Lives(self).play())
         finally:
             for client in self.clients.values():
@@ -275,7 +277,7 @@ class Story:
         _print(f"  入选{len(waiting) - len(declined)}项，未入选{len(declined)}项，逐项告知理由")
 
     async def publish(self) -> None:
-        await self.day(date(2025, 3, 18), "发布")
+        await self.day(rows.PUBLISHED, "发布")
         chosen = await self.cases("publication")
         await self.decide(chosen, "publish", "向社会发布", rules=("R-COL-016",))
         await self.sight.settled()
@@ -283,6 +285,16 @@ class Story:
         self.hold(await self.say(CITY, registry.CATALOGUE_REQUESTED, wanted, "2025-03-18"), True, "生成目录")
         await self.sight.settled()
         _print(f"  发布{len(chosen)}项，生成目录，向填报单位发信")
+
+    async def draw(self) -> None:
+        """The round in pictures, as `yiqi report all` makes them."""
+        notices = [self.notice.notice, *(c.notice for id_, c in load_all().items() if id_ != NOTICE)]
+        async with self.sight.engine.connect() as conn:
+            figures = await pictures.drawn(conn, pictures.What.ALL, notices, self.directory, rows.PUBLISHED)
+        try:
+            pictures.write(figures, self.out / "pictures", list(pictures.Format))
+        except Fail as missing:  # an installation without the extra
+            _print(f"  {missing}")
 
     async def day(self, day: date, title: str, hour: int = 10, minute: int = 0) -> None:
         """Let the day before end, turn the calendar, and see the reminders of the new day go out."""
@@ -654,7 +666,7 @@ def _tell(report: Mapping[str, Any], out: Path) -> None:
     verdict = "[red]有不符之处[/red]" if report["wrong"] else "[green]全部相符[/green]"
     _print(f"  {verdict}，用时{report['seconds']}秒")
     _print(
-        f"\n结果在 {out}（catalogues 目录，mail 邮件，marked 标注后退回的表，filed 报送的表，report.json）。"
+        f"\n结果在 {out}（catalogues 目录，mail 邮件，marked 标注后退回的表，filed 报送的表，pictures 进度、各区覆盖和期限的图，report.json）。"
         f"接着试试：yiqi up 一直运行；yiqi check {out / 'filed'}/01-附件3-越秀区.xlsx --notice {NOTICE} --as 440104"
     )
 

@@ -26,7 +26,7 @@ WAYS = """
 select stages, count(*) from (
   select array_agg(h.stage order by h.version) as stages
   from (select "case", version, stage, lag(stage) over (partition by "case" order by version) as before
-        from review.history join review."case" c using ("case") where c.notice = :notice) h
+        from review.history where "case" in (select "case" from review."case" where notice = :notice)) h
   where h.stage is distinct from h.before group by h."case") each
 group by stages order by stages
 """
