@@ -439,3 +439,9 @@ def test_no_other_command_loads_what_draws() -> None:
     code = "import sys, services.cli; print({'vl_convert', 'fontTools', 'pylopdf_fonts_zh_cn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_only_one_module_knows_what_draws() -> None:
+    modules = [p for folder in ("services", "shared") for p in (ROOT / folder).rglob("*.py")]
+    knowing = {str(p.relative_to(ROOT)) for p in modules if re.search(r"import vl_convert", p.read_text())}
+    assert knowing == {"services/cli/report/draw.py"}

@@ -45,9 +45,10 @@ def beside(left: str, right: str) -> str:
     """The left text, cut where the right one would begin: the table has it whole."""
 
     def wide(text: str) -> float:
-        return sum(14 if unicodedata.east_asian_width(c) in "WFA" else 8.5 for c in text)
+        """Pixels at 14 pixels a letter; a figure or Latin letter is hardly wider than half."""
+        return sum(14 if unicodedata.east_asian_width(c) in "WFA" else 5 if c == "-" else 8 for c in text)
 
-    room = WIDTH - wide(right) - 14
+    room = WIDTH - wide(right) - 8
     if wide(left) <= room:
         return left
     while left and wide(left) + 14 > room:
