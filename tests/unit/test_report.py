@@ -19,7 +19,7 @@ from fontTools.ttLib import TTFont
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.cli import report
+from services.cli import main, report
 from services.cli.common import Fail
 from services.cli.report import draw
 from services.cli.report.ahead import MOST, Waiting, ahead
@@ -433,6 +433,25 @@ def test_without_the_extra_a_picture_is_refused_in_a_sentence(missing: str) -> N
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "pip install 'yiqi[pictures]'" in done.stdout, done.stderr
     assert done.stdout.strip().endswith(" 2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["round"], "请用 --notice 写明通知编号"),
+        (["ahead", "--format", "png"], "请用 --out 写明放在哪个文件夹"),
+        (["round", "--notice", "nothing"], "没有通知 nothing"),
+    ],
+    ids=["notice", "folder", "unknown"],
+)
+def test_what_is_missing_is_said_before_anything_is_read(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YIQI_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/yiqi")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *arguments])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_no_other_command_loads_what_draws() -> None:

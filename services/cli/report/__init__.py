@@ -53,6 +53,8 @@ def report(
     """一轮办理的进度、各区覆盖（与目标数对照，只供掌握）、今后的期限：表格，或者图。"""
     if notice is None and what is not What.AHEAD:
         fail("请用 --notice 写明通知编号，见 yiqi notice list", UNUSABLE)
+    if formats and folder is None:
+        fail("--format 是图的格式，请用 --out 写明放在哪个文件夹", UNUSABLE)
     chosen = common.notice(notice) if notice else None
     today = Clock(common.settings().clock).now().astimezone(SHANGHAI).date()
     known = [chosen] if chosen else [*load_all(common.settings().notices).values()]
