@@ -98,7 +98,7 @@ def test_a_track_is_the_longest_way_to_the_list(notice: Notice, ways: list[str])
 
 
 def test_the_funnel_counts_how_far_cases_came() -> None:
-    assert ROUND.columns == ("步骤", "到过", "在办", "退回次数", "未受理或终止")
+    assert ROUND.columns == ("步骤", "到过", "在办", "退回", "终止")
     assert ROUND.rows == (
         ("报送", 71, 0, 0, 6),
         ("受理", 65, 0, 2, 2),

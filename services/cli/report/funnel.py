@@ -132,7 +132,7 @@ def funnel(notice: Notice, filed: Filed, ways: Iterable[Way], on: date) -> Figur
     again = max(filed.rows - filed.refused + filed.others - accepted, 0)
     notes = (
         "每一步是到过这一步或更远的项目，补正中的计入在办；退回按次数计。",
-        "终止是未通过、未入选、撤回、撤销等，按终止前到过的最后一步计。",
+        "终止是未通过、未入选、撤回、撤销等，按终止前到过的最后一步计；报送一行的终止是未受理。",
         "报送中未受理的按行计，改正后重新报送的另计；以事件报送而未受理的不留存，不在其内。",
         *([f"另有补正、修改或重复报送{again}次，不重复计数。"] if again else []),
     )
@@ -145,7 +145,7 @@ def funnel(notice: Notice, filed: Filed, ways: Iterable[Way], on: date) -> Figur
             f"{p.name}{p.came}" + (f"（{said}）" if (said := _details(p, "，")) else "") for p in steps
         )
         + "。",
-        columns=("步骤", "到过", "在办", "退回次数", "未受理或终止"),
+        columns=("步骤", "到过", "在办", "退回", "终止"),
         rows=tuple((p.name, p.came, p.here, p.returned, p.stopped) for p in steps),
         notes=notes,
         spec=figure.spec("办理进度", subtitle, [_part(steps)]),
