@@ -5,9 +5,10 @@ Which rows are published, and where the file is kept, is not here: that is `stor
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time
 from io import BytesIO
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from xlsxwriter import Workbook
@@ -43,6 +44,7 @@ SLACK = 4.0
 """What programs may lose at the foot of a page, in points."""
 MAX_ROW = 399.0
 """Excel draws no row higher than 409 pt; a higher one is made of several, merged."""
+_NARROW = re.compile("[ -~]")
 _RUNS = re.compile(r"[!-~]+| +|[^ -~]+")
 
 
@@ -52,7 +54,12 @@ def catalogue(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool =
         form = for_everybody(form)
     title, content = notice.form_title(form), BytesIO()
     literal = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with Workbook(content, {"in_memory": True, **literal}) as book:
+    # Row by row through a folder that only we can read, and that goes with the book: all in memory would be twice
+    # the rows again.
+    with (
+        TemporaryDirectory() as folder,
+        Workbook(content, {"constant_memory": True, "tmpdir": folder, **literal}) as book,
+    ):
         # The only time in the file, and so the notice's own: a clock would give every copy other bytes.
         issued = datetime.combine(notice.issued_on, time())
         book.set_properties({"title": title, "author": "", "created": issued})
@@ -74,6 +81,7 @@ class _Annex:
         self.used = 0.0
         self.limit = MAX_ROW
         self.styles: dict[tuple[object, ...], Any] = {}
+        self.entries: dict[tuple[float, str, str, bool], Any] = {}
 
         across, down = (LONG_SIDE, SHORT_SIDE) if form.landscape else (SHORT_SIDE, LONG_SIDE)
         # A wider table is printed smaller, and then more of it stands on a page.
@@ -136,13 +144,21 @@ class _Annex:
         ]
         # Low enough for the first page, lest that shows a header and nothing under it.
         limit = min(self.limit, self.page - self.used)
-        fitted = [[_fit(*cell, limit) for cell in zip(cells, self.widths, strict=True)] for cells in texts]
-        heights = [max(high for high, _ in cells) for cells in fitted]
+        measures = [[_Measure(width, size) for size in SMALLER] for width in self.widths]
+        heights, sizes = [], []
+        for cells in texts:
+            high = max(measure[0].high(text) for text, measure in zip(cells, measures, strict=True))
+            smaller: list[float] | None = None
+            if high > limit:
+                fitted = [_fit(*cell, limit) for cell in zip(cells, measures, strict=True)]
+                high, smaller = max(fit[0] for fit in fitted), [fit[1] for fit in fitted]
+            heights.append(high)
+            sizes.append(smaller)
         grouped = next((n for n, c in enumerate(columns, 1) if c.key == self.form.group), None)
-        blocks = [range(n, n + 1) for n in range(len(rows))]
+        blocks: Iterable[range] = (range(n, n + 1) for n in range(len(rows)))
         if grouped is not None:
             groups = [group(self.form, row) for row in rows]
-            labels = [cells[grouped][0] for cells in fitted]
+            labels = [_fit(cells[grouped], measures[grouped], limit)[0] for cells in texts]
             blocks = list(self._blocks(groups, labels, heights))
 
         sides = ["center", *("left" if column.type == "text" else "center" for column in columns)]
@@ -152,16 +168,42 @@ class _Annex:
                 start = self._take(heights[n])
                 # Over several pages the middle is nowhere in particular.
                 level = "top" if self.top > start + 1 else "vcenter"
-                for c, (text, (_, size)) in enumerate(zip(texts[n], fitted[n], strict=True)):
+                looks = [
                     # A text like =1+1 stays one even when somebody edits the cell.
-                    quoted = text.startswith(FORMULA)
-                    style = self._style(FANG, size, sides[c], valign=level, border=1, quote_prefix=quoted)
+                    self._entry(size, side, level, text.startswith(FORMULA))
+                    for text, size, side in zip(
+                        texts[n], sizes[n] or [TABLE] * len(sides), sides, strict=True
+                    )
+                ]
+                if grouped is not None:
+                    if n == block.start:
+                        label = looks[grouped]
+                    else:
+                        texts[n][grouped], looks[grouped] = "", label
+                self._print(start, texts[n], looks)
+                for c in range(len(sides)):
                     if c != grouped:
-                        self._cell(start, self.top - 1, c, c, text, style, number=c == 0)
-                    elif n == block.start:
-                        label = text, style
+                        self._merge(start, c, self.top - 1, c)
             if grouped is not None:
-                self._cell(first, self.top - 1, grouped, grouped, *label)
+                self._merge(first, grouped, self.top - 1, grouped)
+
+    def _print(self, start: int, texts: Sequence[str], looks: Sequence[Any]) -> None:
+        """One printed row, whose number is a number: its text in the first of its sheet rows, then their frames."""
+        write = self.sheet.write_string
+        self.sheet.write_number(start, 0, int(texts[0]), looks[0])
+        for c in range(1, len(texts)):
+            if texts[c]:
+                write(start, c, texts[c], looks[c])
+            else:
+                self.sheet.write_blank(start, c, None, looks[c])
+        for row in range(start + 1, self.top):
+            for c, look in enumerate(looks):
+                self.sheet.write_blank(row, c, None, look)
+
+    def _merge(self, first: int, left: int, last: int, right: int) -> None:
+        """`merge_range` would write into rows that are gone from memory; their cells are written already."""
+        if (first, left) != (last, right):
+            self.sheet.merge.append([first, left, last, right])
 
     def _blocks(self, groups: list[str], labels: list[float], heights: list[float]) -> Iterator[range]:
         """Neighbours of one group that stand on one page, so that every page says what it shows.
@@ -211,20 +253,22 @@ class _Annex:
     def _row(self, cells: Sequence[tuple[int, int, str]], style: Any, height: float) -> None:
         start = self._take(height)
         self.used += height
-        for left, right, text in cells:
-            self._cell(start, self.top - 1, left, right, clean(text), style)
+        for row in range(start, self.top):
+            for left, right, text in cells:
+                if row == start and text:
+                    self.sheet.write_string(row, left, clean(text), style)
+                else:
+                    self.sheet.write_blank(row, left, None, style)
+                for c in range(left + 1, right + 1):
+                    self.sheet.write_blank(row, c, None, style)
+        for left, right, _ in cells:
+            self._merge(start, left, self.top - 1, right)
 
-    def _cell(
-        self, first: int, last: int, left: int, right: int, text: str, style: Any, number: bool = False
-    ) -> None:
-        if (first, left) != (last, right):
-            self.sheet.merge_range(first, left, last, right, "", style)
-        if number:
-            self.sheet.write_number(first, left, int(text), style)
-        elif text:
-            self.sheet.write_string(first, left, text, style)
-        else:
-            self.sheet.write_blank(first, left, None, style)
+    def _entry(self, size: float, side: str, level: str, quoted: bool) -> Any:
+        key = size, side, level, quoted
+        if key not in self.entries:
+            self.entries[key] = self._style(FANG, size, side, valign=level, border=1, quote_prefix=quoted)
+        return self.entries[key]
 
     def _style(self, font: str, size: float, side: str, **more: object) -> Any:
         key = (font, size, side, *more.items())
@@ -245,19 +289,43 @@ def _height(lines: int, size: float) -> float:
     return math.ceil((lines * size * 1.44 + 3) / PIXEL) * PIXEL
 
 
+class _Measure:
+    """How high texts are in a cell of this width in mm at this size; most have one line, or one kind of letters."""
+
+    def __init__(self, width: float, size: float) -> None:
+        self.size, self.room = size, (width - 1.5) * MM / size
+        self.whole = max(1, int(self.room))
+        self.heights: dict[int, float] = {}
+
+    def high(self, text: str) -> float:
+        """In points."""
+        length = len(text)
+        if "\n" in text:
+            lines = sum(_wrapped(part, self.room) for part in text.split("\n"))
+        elif length <= self.room:
+            lines = 1
+        elif _NARROW.search(text) is None:
+            lines = -(-length // self.whole)
+            lines += lines // 24
+        else:
+            lines = _wrapped(text, self.room)
+        high = self.heights.get(lines)
+        if high is None:
+            high = self.heights[lines] = _height(lines, self.size)
+        return high
+
+
 def _high(text: str, width: float, size: float) -> float:
-    """The height in points of a text wrapped in a cell of this width in mm."""
-    room = (width - 1.5) * MM / size
-    return _height(sum(_wrapped(part, room) for part in text.split("\n")), size)
+    return _Measure(width, size).high(text)
 
 
-def _fit(text: str, width: float, limit: float) -> tuple[float, float]:
+def _fit(text: str, measures: Sequence[_Measure], limit: float) -> tuple[float, float]:
     """Height and size of a cell's text: the largest size in which it stays within the limit."""
-    for size in SMALLER:
-        high = _high(text, width, size)
+    for measure in measures:
+        high = measure.high(text)
         if high <= limit:
             break
-    return high, size
+    return high, measure.size
 
 
 def _wrapped(text: str, room: float) -> int:
