@@ -27,13 +27,15 @@ from services.export.table import (
     TITLE,
     Row,
     arrange,
+    cell_text,
     clean,
     for_everybody,
     group,
     said_by_all,
+    title_lines,
 )
+from shared.notices.layout import OURS
 from shared.notices.model import Form, Notice
-from shared.notices.values import printed
 
 SMALLER = (TABLE, 9.0, 7.5)
 """Sizes for a text too long for a row (五号, 小五, 六号): smaller print rather than a row over two pages."""
@@ -44,6 +46,8 @@ SLACK = 4.0
 """What programs may lose at the foot of a page, in points."""
 MAX_ROW = 399.0
 """Excel draws no row higher than 409 pt; a higher one is made of several, merged."""
+PHONE = 6.1
+"""Characters that `020-83726619` takes: twelve half ones, and some air."""
 _NARROW = re.compile("[ -~]")
 _RUNS = re.compile(r"[!-~]+| +|[^ -~]+")
 
@@ -102,6 +106,8 @@ class _Annex:
         sheet.set_margins(**{side: mm / 25.4 for side, mm in margins.items()})
         # 7 mm under the type area, 14 pt high.
         sheet.set_footer('&C&"宋体,Regular"&14— &P —', {"margin": (margins["bottom"] - 7 - 14 / MM) / 25.4})
+        if self.form.derived:
+            sheet.set_header(f"&L{OURS}", {"margin": (margins["top"] - 10) / 25.4})
         sheet.center_horizontally()
         sheet.fit_to_pages(1, 0)
         sheet.hide_gridlines(2)
@@ -110,7 +116,9 @@ class _Annex:
         form = self.form
         self._row([(0, 0, form.annex)], self._style(HEI, LABEL, "left", text_wrap=False), _height(1, LABEL))
         self._row([(0, 0, "")], self._style(FANG, TABLE, "left"), _height(1, TABLE))
-        self._wide(title, self._style(SONG, TITLE, "center"), TITLE)
+        self._wide(
+            title_lines(title, _Measure(self.width, TITLE).room), self._style(SONG, TITLE, "center"), TITLE
+        )
         self._lines("above", rows)
         self._header()
         self._table(rows)
@@ -139,12 +147,17 @@ class _Annex:
     def _table(self, rows: Sequence[Row]) -> None:
         columns = self.form.columns
         texts = [
-            [str(n), *(clean(printed(row.values.get(c.key))) for c in columns)]
+            [str(n), *(_literal(clean(cell_text(c, row.values.get(c.key)))) for c in columns)]
             for n, row in enumerate(rows, 1)
         ]
         # Low enough for the first page, lest that shows a header and nothing under it.
         limit = min(self.limit, self.page - self.used)
         measures = [[_Measure(width, size) for size in SMALLER] for width in self.widths]
+        for n, column in enumerate(columns, 1):
+            if column.type in ("contact", "phone", "phones"):
+                # Rather smaller print than a telephone number in two lines.
+                measures[n] = [one for one in measures[n] if one.room >= PHONE] or measures[n][-1:]
+        usual = [measure[0].size for measure in measures]
         heights, sizes = [], []
         for cells in texts:
             high = max(measure[0].high(text) for text, measure in zip(cells, measures, strict=True))
@@ -171,9 +184,7 @@ class _Annex:
                 looks = [
                     # A text like =1+1 stays one even when somebody edits the cell.
                     self._entry(size, side, level, text.startswith(FORMULA))
-                    for text, size, side in zip(
-                        texts[n], sizes[n] or [TABLE] * len(sides), sides, strict=True
-                    )
+                    for text, size, side in zip(texts[n], sizes[n] or usual, sides, strict=True)
                 ]
                 if grouped is not None:
                     if n == block.start:
@@ -256,7 +267,7 @@ class _Annex:
         for row in range(start, self.top):
             for left, right, text in cells:
                 if row == start and text:
-                    self.sheet.write_string(row, left, clean(text), style)
+                    self.sheet.write_string(row, left, _literal(clean(text)), style)
                 else:
                     self.sheet.write_blank(row, left, None, style)
                 for c in range(left + 1, right + 1):
@@ -282,6 +293,11 @@ class _Annex:
             }
             self.styles[key] = self.book.add_format(look | more)
         return self.styles[key]
+
+
+def _literal(text: str) -> str:
+    """XlsxWriter takes what stands in <r> and </r> for the XML of a rich text, and writes it as it is."""
+    return text + " " if text.startswith("<r>") and text.endswith("</r>") else text
 
 
 def _height(lines: int, size: float) -> float:

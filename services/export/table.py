@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from shared.contracts.types import Values
-from shared.notices.columns import Type
+from shared.notices.columns import Column, Type
 from shared.notices.model import CodeList, Form, Notice
 from shared.notices.values import printed, same
 
@@ -32,6 +33,7 @@ _UNPRINTABLE = re.compile(
 )
 FORMULA = tuple("=+-@＝＋－＠")
 """What a spreadsheet program may take for the beginning of a formula."""
+_DAY = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 FORBIDDEN = re.compile(r"[\[\]:*?/\\<>|\"']")
 PUBLIC: frozenset[Type] = frozenset(
     {
@@ -105,6 +107,26 @@ def arrange(form: Form, lists: Mapping[str, CodeList], rows: Sequence[Row]) -> l
 
 def group(form: Form, row: Row) -> str:
     return same(printed(row.values.get(form.group or "")))
+
+
+def cell_text(column: Column, value: Any) -> str:
+    """A stored value as its cell says it: dates as people write them (R-GEN-010), a contact in lines of its own."""
+    if isinstance(value, dict) and column.type == "contact":
+        return "\n".join(filter(None, [value["name"], *value["phones"], value.get("email")]))
+    if column.type in ("date", "year_month") and (found := _DAY.fullmatch(str(value))):
+        year, month, day = found.groups()
+        return f"{year}年{int(month)}月" + (f"{int(day)}日" if day else "")
+    return printed(value)
+
+
+def title_lines(title: str, room: float) -> str:
+    """A title too long for a line of so many Chinese characters, in two lines where a reader pauses; the first the longer one
+    (GB/T 9704: whole words, in symmetry)."""
+    if sum(0.55 if c <= "~" else 1 for c in title) <= room:
+        return title
+    pauses = [m.end() for m in re.finditer(r"[”》）](?![”》）])", title)]
+    good = [n for n in pauses if n <= room and len(title) - n <= n]
+    return f"{title[: good[0]]}\n{title[good[0] :]}" if good else title
 
 
 def said_by_all(form: Form, where: str, rows: Sequence[Row]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import xlsxwriter
 from openpyxl.utils import get_column_letter as letter
 
+from shared.notices import layout
 from shared.notices.forms import FormJudge
 from shared.notices.model import Notice
 
@@ -27,7 +28,7 @@ HINTS = {
     "phone": "手机11位，固话可带区号和分机",
 }
 BLANK_ROWS = 10
-OURS = "&L系统拟定，通知没有印发此表；以主管部门印发的为准"
+OURS = f"&L{layout.OURS}"
 """The header of a page with a form that the source names and does not print."""
 MM = 1.9
 """Millimetres of one unit of column width, the width of a digit."""

@@ -15,6 +15,8 @@ from shared.notices.columns import PERSONAL, Clause, Column, Data, Key, Text
 from shared.notices.stages import Report
 from shared.notices.values import same
 
+OURS = "系统拟定，通知没有印发此表；以主管部门印发的为准"
+"""What stands on every page of a `derived` form."""
 ADDED = "extra"
 """Under which a filing has the columns that its filer has added to the printed ones."""
 

@@ -15,9 +15,9 @@ from python_calamine import CalamineWorkbook
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.export.table import cell_text
 from shared.contracts.types import Values
 from shared.notices.model import Form
-from shared.notices.values import printed
 from shared.runtime import SERVICES
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import CONSUMERS, EVT, IN, OUT
@@ -91,7 +91,7 @@ def catalogue_rows(path: Path, form: Form) -> list[list[str]]:
 
 
 def published_row(form: Form, values: Values) -> list[str]:
-    return [printed(values.get(column.key)) for column in form.columns]
+    return [cell_text(column, values.get(column.key)) for column in form.columns]
 
 
 def mails(folder: Path) -> list[tuple[str, str]]:
