@@ -163,6 +163,10 @@ def _as_xlsx(data: bytes) -> bytes:
         for row, cells in enumerate(page.cells):
             for column, value in enumerate(cells):
                 if isinstance(value, str):
+                    if value.startswith("<r>") and value.endswith("</r>"):
+                        value += (
+                            " "  # or XlsxWriter takes it for the XML of a rich text, and writes it as it is
+                        )
                     if value:
                         sheet.write_string(row, column, value, wrap)
                 elif isinstance(value, bool):

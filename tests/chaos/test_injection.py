@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from zipfile import ZipFile
 
 import openpyxl
@@ -32,6 +33,7 @@ FORMULA = re.compile(r"^[=+\-@＝＋－＠]")
 ALIVE = re.compile(
     rb"<f[ >]|<hyperlinks?[ >]|ddeLink|externalLink|calcChain|relationships/hyperlink", re.IGNORECASE
 )
+ROOT = Path(__file__).parents[2]
 NOTICES = list(load_all().values())
 LISTS = [(one.notice, f) for one in NOTICES for f in one.notice.forms if f.card is None]
 
@@ -114,6 +116,39 @@ def test_a_marked_workbook_is_text_all_over(
         arrived = min(there.count(text.strip()) + (text != text.strip()) * there.count(text), 5)
         seen.sent, seen.ok, seen.lost = seen.sent + 5, seen.ok + arrived, seen.lost + 5 - arrived
     assert oracle(seen).clean
+
+
+@pytest.mark.parametrize("text", ["<r>&</r>", "<r><t>=1</t></r>"])
+def test_a_marked_copy_takes_markup_as_text(text: str) -> None:
+    """XlsxWriter writes what stands in <r> as it is: the copy would be no workbook, or say something else."""
+    compiled = load_all()["gz-collection-2025q1"]
+    form = compiled.notice.by_form["F6"]
+    marked = mark(ods({"附件6": [head(form), [1, *[text] * 5]]}), "附件6.ods", [], compiled)
+    assert [one.strip() for one in texts(marked)].count(text) == 5
+
+
+WRITERS = {
+    "services/export/sheet.py": "every column of every catalogue, above",
+    "services/intake/marking.py": "every cell of a workbook that came in, above",
+    "services/intake/template.py": "only what a notice says; read back in tests/unit/test_round_trip.py",
+    "services/cli/letters.py": "an example of an attachment, with one word of ours",
+    "services/cli/demo/papers.py": "example filings, which intake reads like any other",
+}
+"""Every module that writes a file a spreadsheet program opens, and where what strangers write is tried on it."""
+WRITES = re.compile(
+    r"xlsxwriter\.Workbook|import Workbook|openpyxl\.Workbook|\.save\(|csv\.(?:DictW|w)riter|\bto_csv\b"
+)
+
+
+def test_no_writer_of_tables_is_left_out() -> None:
+    """Whoever adds one says here where it takes formulas as text."""
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("services", "shared")
+        for path in (ROOT / folder).rglob("*.py")
+        if WRITES.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(WRITERS)
 
 
 def test_control_a_writer_that_guesses_makes_formulas_and_links(oracle: Callable[[Verdict], Verdict]) -> None:
