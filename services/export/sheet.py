@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time
+from functools import lru_cache
 from io import BytesIO
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -175,24 +176,30 @@ class _Annex:
             blocks = list(self._blocks(groups, labels, heights))
 
         sides = ["center", *("left" if column.type == "text" else "center" for column in columns)]
+        common = [self._entry(*one, "vcenter", False) for one in zip(usual, sides, strict=True)]
         for block in blocks:
             first = self.top
             for n in block:
                 start = self._take(heights[n])
                 # Over several pages the middle is nowhere in particular.
                 level = "top" if self.top > start + 1 else "vcenter"
-                looks = [
-                    # A text like =1+1 stays one even when somebody edits the cell.
-                    self._entry(size, side, level, text.startswith(FORMULA))
-                    for text, size, side in zip(texts[n], sizes[n] or usual, sides, strict=True)
-                ]
+                if sizes[n] is None and level == "vcenter":
+                    looks = common.copy()
+                else:
+                    looks = [
+                        self._entry(*one, level, False) for one in zip(sizes[n] or usual, sides, strict=True)
+                    ]
+                for c, text in enumerate(texts[n]):
+                    if text.startswith(FORMULA):
+                        # A text like =1+1 stays one even when somebody edits the cell.
+                        looks[c] = self._entry((sizes[n] or usual)[c], sides[c], level, True)
                 if grouped is not None:
                     if n == block.start:
                         label = looks[grouped]
                     else:
                         texts[n][grouped], looks[grouped] = "", label
                 self._print(start, texts[n], looks)
-                for c in range(len(sides)):
+                for c in range(len(sides)) if self.top > start + 1 else ():
                     if c != grouped:
                         self._merge(start, c, self.top - 1, c)
             if grouped is not None:
@@ -344,6 +351,7 @@ def _fit(text: str, measures: Sequence[_Measure], limit: float) -> tuple[float, 
     return high, measure.size
 
 
+@lru_cache(maxsize=4096)  # contacts, names and ways of repayment stand in many rows
 def _wrapped(text: str, room: float) -> int:
     """Lines of a paragraph when a line holds `room` Chinese characters; words are kept whole, as printed."""
     if len(text) <= room:

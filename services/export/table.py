@@ -142,6 +142,8 @@ def said_by_all(form: Form, where: str, rows: Sequence[Row]) -> list[str]:
 
 def clean(text: str) -> str:
     """Text that every spreadsheet program can show: nothing invisible, no longer than a cell takes."""
+    if text.isprintable() and len(text) * 2 <= MAX_TEXT:
+        return text  # nearly all
     text = _UNPRINTABLE.sub(lambda c: " " if c[0] == "\t" else "", text.replace("\r\n", "\n"))
     if text.count("\n") > MAX_BREAKS:
         text = text.replace("\n", " ")
