@@ -5,29 +5,28 @@ What is a fault is not decided here: the findings arrive as arguments.
 
 import contextlib
 import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from io import BytesIO
-from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from xml.parsers.expat import ExpatError
+from zipfile import BadZipFile
 
-import openpyxl
-from openpyxl.cell.cell import MergedCell
-from openpyxl.comments import Comment
-from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter as letter
+from openpyxl.utils.cell import coordinate_to_tuple
 from xlsxwriter.exceptions import OverlappingRange
 
-from services.intake.attachments import is_document, visible
-from services.intake.pages import pages_of
+from services.intake.attachments import is_document, refuse_unsafe, visible
+from services.intake.cell_notes import note
+from services.intake.office import Package
+from services.intake.pages import Page, pages_of
+from services.intake.sheet_marks import Looks, Marks, forget_calculations, looks, marked, worksheets
 from services.intake.sheets import Compiled, Sheet, Unusable
-from services.intake.template import STILL, new_book
-from services.intake.workbook import RESULT, read
+from services.intake.template import new_book
+from services.intake.workbook import RESULT, read_pages
 from shared.contracts.types import Finding, Severity
+from shared.notices.model import Form
 
 CLEAN = "未发现问题"
-AUTHOR = "益企校验"
 
 SEVERITIES: dict[Severity, tuple[str, str]] = {
     "hard": ("必须修改", "FFC7CE"),
@@ -36,42 +35,134 @@ SEVERITIES: dict[Severity, tuple[str, str]] = {
 }
 
 
-def mark(data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled) -> bytes:
+def mark(
+    data: bytes, name: str, findings: Sequence[Finding], compiled: Compiled, *, only_faults: bool = False
+) -> bytes:
     """The filer's own workbook with its faults in it, ready to be corrected and filed again.
 
     Faulty cells get a colour and a comment, every entry of a faulty sheet a cell in the last column; the marks
     of an earlier time go. No row is added or moved, so that row numbers stay true, and `read` of the result
-    gives the same rows. Formulas are replaced by their last values: they alone are what was read.
+    gives the same rows; with `only_faults` those that have a fault, while the others are blank and hidden.
+    Whatever else the file has, it keeps.
     """
-    sheets = read(data, name, compiled)
+    refuse_unsafe(data, name)
     if is_document(data):
         raise Unusable("workbook.word", "Word 文档中不作标注，问题的位置见回复")
-    book = _openpyxl(data)
-    first = book.worksheets[0].title
-    by_sheet: dict[str, list[Finding]] = {}
+    pages = pages_of(data)
+    tables = {s.sheet: s for s in read_pages(pages, compiled)}
+    try:
+        return _marked(data, pages, tables, findings, compiled, only_faults=only_faults)
+    except (KeyError, ValueError, ExpatError, BadZipFile):
+        pass  # an .xls, an .ods, or an .xlsx that only the other reader understands
+    again = _as_xlsx(pages)
+    return _marked(again, pages, tables, findings, compiled, only_faults=only_faults)
+
+
+def _marked(
+    data: bytes,
+    pages: Sequence[Page],
+    tables: Mapping[str, Sheet],
+    findings: Sequence[Finding],
+    compiled: Compiled,
+    *,
+    only_faults: bool,
+) -> bytes:
+    package = Package(data)
+    parts = worksheets(package)
+    by_name = {_sheet_name(page.name): page for page in pages} | {page.name: page for page in pages}
+    first = next(iter(parts))
+    of_sheet: dict[str, list[Finding]] = {}
     for f in findings:
-        known = f.sheet in book.sheetnames
-        by_sheet.setdefault(f.sheet if known and f.sheet else first, []).append(f)
-    tables = {s.sheet: s for s in sheets}
-    for worksheet in book.worksheets:
-        table = tables.get(worksheet.title)
-        _unmark(worksheet, table)
-        if worksheet.title in by_sheet:
-            _mark_sheet(worksheet, table, by_sheet[worksheet.title])
-    out = BytesIO()
-    book.save(out)
-    return _settled(out.getvalue())
+        name = f.sheet if f.sheet in parts else _sheet_name(f.sheet or "")
+        of_sheet.setdefault(name if name in parts else first, []).append(f)
+    only_faults = only_faults and any(f.row and f.severity != "info" for f in findings)
+    styles = looks(package, [colour for _, colour in SEVERITIES.values()]) if findings else Looks(0, {})
+    for name, part in parts.items():
+        page = by_name.get(name)
+        if page is None:
+            continue  # no worksheet for the reader
+        table = tables.get(page.name)
+        form = compiled.notice.by_form[table.form] if table and table.form else None
+        found = of_sheet.get(name, [])
+        marks, said = _marks(page, table, form, found, only_faults=only_faults)
+        before = package.read(part)
+        content = note(package, part, marked(before, marks, styles), said)
+        if content != before:
+            package.write(part, content)
+    if only_faults:
+        forget_calculations(package)
+    return package.file()
 
 
-def _openpyxl(data: bytes) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if data.startswith(b"PK"):
-            try:
-                return openpyxl.load_workbook(BytesIO(data), data_only=True, rich_text=True)
-            except Exception:  # noqa: BLE001,S110 - an .ods, or an .xlsx that only the other reader understands
-                pass
-        return openpyxl.load_workbook(BytesIO(_as_xlsx(data)))
+def _marks(
+    page: Page, table: Sheet | None, form: Form | None, findings: Sequence[Finding], *, only_faults: bool
+) -> tuple[Marks, dict[str, str]]:
+    """The marks of one worksheet, and its comments by cell."""
+    header = table.header if table and form else 0
+    titles = page.cells[header - 1] if header else []
+    old = [at for at, cell in enumerate(titles, 1) if cell == RESULT]
+    if not findings and not only_faults:
+        return Marks(header, old=old), {}
+    column = _free_column(page, header, old) if header else 0
+    corner = {
+        (row + 1, at + 1): (top + 1, left + 1)
+        for (top, left), (bottom, right) in page.merged
+        for row in range(top, min(bottom + 1, len(page.cells)))
+        for at in range(left, min(right + 1, len(page.cells[row])))
+    }
+    at_cell: dict[tuple[int, int], list[Finding]] = {}
+    at_row: dict[int, list[Finding]] = {}
+    for f in findings:
+        if f.cell:
+            place = coordinate_to_tuple(f.cell)
+            at_cell.setdefault(corner.get(place, place), []).append(f)
+        if f.row:
+            at_row.setdefault(f.row, []).append(f)
+    loose = [f for f in findings if not f.cell and not (f.row and header)]
+    if loose:
+        at_cell.setdefault((header, column) if header else corner.get((1, 1), (1, 1)), []).extend(loose)
+    results: dict[int, str] = {}
+    away: set[int] = set()
+    entries = {r.row for r in table.rows} if table and header else set()
+    if only_faults and not any(f.severity == "hard" and not f.row for f in findings):
+        away = entries - _failing(page, header, at_row)
+    if header:
+        results = {
+            row: "\n".join(_sentence(f) for f in _worst_first(at_row.get(row, []))) or CLEAN
+            for row in (entries | at_row.keys()) - away
+        }
+        results[header] = RESULT
+    said: dict[str, str] = {}
+    colours: dict[str, list[str]] = {colour: [] for _, colour in SEVERITIES.values()}
+    for (row, at), found in sorted(at_cell.items()):
+        if row not in away:
+            cell, worst = f"{letter(at)}{row}", _worst_first(found)
+            said[cell] = "\n".join(_sentence(f) for f in worst)
+            colours[SEVERITIES[worst[0].severity][1]].append(cell)
+    kept = _inherited(table, form) if table and form and away else ()
+    return Marks(header, column, old, results, colours, away, kept), said
+
+
+def _failing(page: Page, header: int, at_row: Mapping[int, Sequence[Finding]]) -> set[int]:
+    """Rows that have more than a hint, and those above them from which a merged cell reaches down to one."""
+    rows = {row for row, found in at_row.items() if any(f.severity != "info" for f in found)}
+    tops = {
+        top + 1
+        for (top, _), (bottom, _) in page.merged
+        if top >= header and any(row in rows for row in range(top + 2, bottom + 2))
+    }
+    return rows | tops
+
+
+def _inherited(table: Sheet, form: Form) -> set[int]:
+    """The columns in which a blank cell means what stands above: a row that goes leaves those."""
+    keys = {c.key for c in form.columns if c.inherit or c.key == form.group}
+    cells = table.rows[0].cells if table.rows else {}
+    return {coordinate_to_tuple(cell)[1] for key, cell in cells.items() if key in keys}
+
+
+def _sheet_name(said: str) -> str:
+    return re.sub(r"[\[\]:*?/\\]", " ", said).strip("'")[:31]
 
 
 def _sentence(finding: Finding) -> str:
@@ -80,67 +171,23 @@ def _sentence(finding: Finding) -> str:
     return visible(text)
 
 
-def _unmark(sheet: Any, table: Sheet | None) -> None:
-    header = table.header if table else 0
-    results = {c.column for c in _existing(sheet) if c.row == header and c.value == RESULT}
-    for cell in _existing(sheet):
-        if cell.comment is not None and cell.comment.author == AUTHOR:
-            cell.comment = None
-            cell.fill = PatternFill()
-        if cell.column in results and cell.row >= header and not isinstance(cell, MergedCell):
-            cell.value = None
-
-
-def _existing(sheet: Any) -> list[Any]:
-    """The cells that are there. openpyxl's own loops would make every other one up to XFD1048576."""
-    return list(sheet._cells.values())
-
-
-def _mark_sheet(sheet: Any, table: Sheet | None, findings: list[Finding]) -> None:
-    corner = {
-        (row, column): (m.min_row, m.min_col) for m in sheet.merged_cells.ranges for row, column in m.cells
-    }
-    at_cell: dict[tuple[int, int], list[Finding]] = {}
-    at_row: dict[int, list[Finding]] = {}
-    for f in findings:
-        if f.cell:
-            cell = sheet[f.cell]
-            at_cell.setdefault(corner.get((cell.row, cell.column), (cell.row, cell.column)), []).append(f)
-        if f.row:
-            at_row.setdefault(f.row, []).append(f)
-    header = table.header if table and table.form else 0
-    result = _free_column(sheet, header) if header else 0
-    loose = [f for f in findings if not f.cell and not (f.row and result)]
-    if loose:
-        at_cell.setdefault((header, result) if header else corner.get((1, 1), (1, 1)), []).extend(loose)
-    if header:
-        sheet.cell(header, result, RESULT).font = Font(bold=True)
-        sheet.column_dimensions[letter(result)].width = 60
-        for row in sorted({r.row for r in table.rows} | set(at_row)) if table else ():
-            if row != header:
-                said = "\n".join(_sentence(f) for f in _worst_first(at_row.get(row, [])))
-                sheet.cell(row, result, said or CLEAN).alignment = Alignment(wrap_text=True, vertical="top")
-    for (row, column), found in at_cell.items():
-        cell = sheet.cell(row, column)
-        own = f"{cell.comment.text}\n\n" if cell.comment else ""
-        said = own + "\n".join(_sentence(f) for f in _worst_first(found))
-        cell.comment = Comment(said, AUTHOR, width=360, height=min(60 + 20 * (len(said) // 24), 480))
-        colour = SEVERITIES[_worst_first(found)[0].severity][1]
-        cell.fill = PatternFill("solid", fgColor=colour)
-
-
-def _worst_first(findings: list[Finding]) -> list[Finding]:
+def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: list(SEVERITIES).index(f.severity))
 
 
-def _free_column(sheet: Any, header: int) -> int:
-    """The first one to the right of the table, which after `_unmark` is that of an earlier marking."""
-    filled = (c.column for c in _existing(sheet) if c.row >= header and c.value is not None)
-    merged = (m.max_col for m in sheet.merged_cells.ranges if m.min_row <= header <= m.max_row)
-    return int(max([0, *filled, *merged])) + 1
+def _free_column(page: Page, header: int, old: Sequence[int]) -> int:
+    """The first one to the right of the table, not counting that of an earlier marking."""
+    filled = (
+        at
+        for row in page.cells[header - 1 :]
+        for at in range(len(row), 0, -1)
+        if row[at - 1] != "" and at not in old
+    )
+    merged = (right + 1 for (top, _), (bottom, right) in page.merged if top < header <= bottom + 1)
+    return max([0, *filled, *merged]) + 1
 
 
-def _as_xlsx(data: bytes) -> bytes:
+def _as_xlsx(pages: Sequence[Page]) -> bytes:
     """The same cells and merges as an .xlsx: nothing writes .xls, and .ods is not worth a second writer."""
     out = BytesIO()
     book = new_book(out)
@@ -152,8 +199,8 @@ def _as_xlsx(data: bytes) -> bytes:
         float: book.add_format({"num_format": "0.00%"}),
     }
     wrap = book.add_format({"text_wrap": True, "valign": "top"})
-    for page in pages_of(data):
-        sheet = book.add_worksheet(re.sub(r"[\[\]:*?/\\]", " ", page.name).strip("'")[:31])
+    for page in pages:
+        sheet = book.add_worksheet(_sheet_name(page.name))
         sheet.set_column(0, 40, 18, wrap)
         if page.hidden:
             sheet.hide()
@@ -177,16 +224,4 @@ def _as_xlsx(data: bytes) -> bytes:
                 else:
                     sheet.write_datetime(row, column, value, styles[type(value)])
     book.close()
-    return out.getvalue()
-
-
-def _settled(data: bytes) -> bytes:
-    """The same file without the moment of its making in it, so that equal input gives equal bytes."""
-    out = BytesIO()
-    with ZipFile(BytesIO(data)) as old, ZipFile(out, "w", ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name == "docProps/core.xml":
-                content = re.sub(rb"(<dcterms:modified[^>]*>)[^<]*", rb"\g<1>2025-01-01T00:00:00Z", content)
-            new.writestr(ZipInfo(name, STILL.timetuple()[:6]), content, ZIP_DEFLATED)
     return out.getvalue()

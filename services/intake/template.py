@@ -4,7 +4,6 @@ What comes back filled in is not read here, that is `workbook.py`.
 """
 
 import math
-from datetime import datetime
 from io import BytesIO
 from typing import Any
 
@@ -12,11 +11,11 @@ import xlsxwriter
 from openpyxl.utils import get_column_letter as letter
 
 from shared.notices import layout
+from services.intake.office import STILL
 from shared.notices.forms import FormJudge
 from shared.notices.model import Notice
 
 CODES = "代码表"
-STILL = datetime(2025, 1, 1)  # noqa: DTZ001 - a zip has no zone; written into files so that their bytes repeat
 HINTS = {
     "contact": "姓名和电话写在同一格，如：张三 020-83726619 13800138000",
     "period": "如：{year}年6月10日，或{year}年6月10日—12日",

@@ -107,10 +107,14 @@ def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
     refuse_unsafe(data, name)
     if is_document(data):
         return _document(data, visible(name), compiled)
+    return read_pages(pages_of(data), compiled)
+
+
+def read_pages(pages: Sequence[Page], compiled: Compiled) -> list[Sheet]:
     known = [(form, _spellings(form)) for form in compiled.notice.forms if form.columns]
     sheets: list[Sheet] = []
     strangers: list[Sheet] = []
-    for page in pages_of(data):
+    for page in pages:
         if not any(cell != "" for row in page.cells for cell in row):
             continue
         header = _best(page, known)

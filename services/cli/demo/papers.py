@@ -16,7 +16,8 @@ import xlsxwriter
 from openpyxl.styles import Alignment, Font
 from openpyxl.utils import get_column_letter as letter
 
-from services.intake.template import STILL, template
+from services.intake.office import STILL
+from services.intake.template import template
 from shared.notices.load import CompiledNotice
 from shared.notices.model import Form
 
