@@ -98,15 +98,19 @@ class _Notes:
         self.known = self.author < len(names)
         self.comments = {n.attributes["ref"]: n for n in found if n.name == "comment"}
         self.bodies: dict[str, Node] = {}
-        self.texts: dict[str, list[Node]] = {}
-        ref = ""
+        self.texts: dict[str, list[tuple[Node, Node]]] = {}
+        """Each with the run that it is all of, if it has one."""
+        ref, run = "", self.root
         for node in found:
             if node.name == "comment":
                 ref = node.attributes["ref"]
             elif node.name == "text":
                 self.bodies[ref] = node
+            elif node.name == "r":
+                run = node
             elif node.name == "t":
-                self.texts.setdefault(ref, []).append(node)
+                whole = run if run.start < node.start < run.end and run is not self.root else node
+                self.texts.setdefault(ref, []).append((node, whole))
         self.ours = {
             ref for ref, n in self.comments.items() if self.known and n.attributes.get("authorId") == str(self.author)
         }
@@ -149,17 +153,17 @@ class _Notes:
             if ref in self.ours or mark not in self.content[comment.start : comment.end]:
                 continue
             behind = False
-            for one in self.texts.get(ref, ()):
-                at = self.content.find(mark, one.inner, one.close)
-                if behind:
-                    found.append((one.inner, one.close, b""))
-                elif at >= 0:
-                    found.append((one.inner, one.close, self.content[one.inner : at].rstrip()))
-                    behind = True
+            for one, run in self.texts.get(ref, ()):
+                at = one.inner if behind else self.content.find(mark, one.inner, one.close)
+                if at < 0:
+                    continue
+                kept = self.content[one.inner : at].rstrip()
+                found.append((one.inner, one.close, kept) if kept else (run.start, run.end, b""))
+                behind = True
         return found
 
 
-_PARTS = {"authors", "author", "commentList", "comment", "text", "t"}
+_PARTS = {"authors", "author", "commentList", "comment", "text", "r", "t"}
 
 
 def _plain(said: str) -> bytes:

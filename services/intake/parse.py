@@ -435,6 +435,7 @@ def offline(filing: Filing, sheets: Sequence[Sheet]) -> list[Checked]:
                 judged,
                 {t.name: used[t.name, _scope(t, judged)] for t in filing.notice.notice.tallies},
             )
+            judged.known = {}  # of 20,000 rows it would be 40 MB, and nobody asks again
         findings = of_the_sheet(sheet)
         findings += [f for judged, _ in rows for f in placed(judged.findings, judged.place)]
         checked.append(Checked(sheet.form, sheet.sheet, rows, findings))
