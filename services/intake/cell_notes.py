@@ -15,8 +15,8 @@ from services.intake.sheet_marks import ORDER, STAMP, placed, escaped
 NOTES = "application/vnd.openxmlformats-officedocument.spreadsheetml.comments+xml"
 DRAWING = "application/vnd.openxmlformats-officedocument.vmlDrawing"
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_BEHIND = f"\n\n—— {STAMP} ——\n"
-"""Between a comment of the filer's and what we add to it."""
+_SIGNED = f"—— {STAMP} ——"
+"""The first line of what we say. LibreOffice forgets who the author of a comment is."""
 _EMPTY_DRAWING = (
     b'<xml xmlns:v="urn:schemas-microsoft-com:vml" xmlns:o="urn:schemas-microsoft-com:office:office" '
     b'xmlns:x="urn:schemas-microsoft-com:office:excel"></xml>'
@@ -111,9 +111,14 @@ class _Notes:
             elif node.name == "t":
                 whole = run if run.start < node.start < run.end and run is not self.root else node
                 self.texts.setdefault(ref, []).append((node, whole))
-        self.ours = {
-            ref for ref, n in self.comments.items() if self.known and n.attributes.get("authorId") == str(self.author)
-        }
+        self.ours = {ref for ref in self.comments if self._is_ours(ref)}
+
+    def _is_ours(self, ref: str) -> bool:
+        author = self.comments[ref].attributes.get("authorId")
+        if self.known and author == str(self.author):
+            return True
+        said = b"".join(self.content[one.inner : one.close] for one, _ in self.texts.get(ref, ()))
+        return said.lstrip().startswith(text(_SIGNED))
 
     def _text(self, node: Node) -> str:
         return self.content[node.inner : node.close].decode()
@@ -127,12 +132,12 @@ class _Notes:
         for ref, saying in said.items():
             if ref not in self.ours and (body := self.bodies.get(ref)):
                 run = b'<%sr><%st xml:space="preserve">%s</%st></%sr>'
-                splices.append(added(self.content, body, run % (p, p, _plain(_BEHIND + saying), p, p)))
+                splices.append(added(self.content, body, run % (p, p, _plain(f"\n\n{_SIGNED}\n{saying}"), p, p)))
                 continue
             new[ref] = saying
             parts.append(
                 b'<%scomment ref="%s" authorId="%d"><%stext><%st xml:space="preserve">%s</%st></%stext></%scomment>'
-                % (p, ref.encode(), self.author, p, p, _plain(saying), p, p, p)
+                % (p, ref.encode(), self.author, p, p, _plain(f"{_SIGNED}\n{saying}"), p, p, p)
             )
         assert self.list
         assert self.authors
@@ -147,18 +152,22 @@ class _Notes:
 
     def _shortened(self) -> list[tuple[int, int, bytes]]:
         """Comments of the filer's to which an earlier marking had added: wherever our line stands, what follows goes."""
-        mark = text(_BEHIND.strip())
+        mark = text(_SIGNED)
         found = []
         for ref, comment in self.comments.items():
             if ref in self.ours or mark not in self.content[comment.start : comment.end]:
                 continue
             behind = False
+            before: Node | None = None
             for one, run in self.texts.get(ref, ()):
                 at = one.inner if behind else self.content.find(mark, one.inner, one.close)
                 if at < 0:
+                    before = one
                     continue
                 kept = self.content[one.inner : at].rstrip()
                 found.append((one.inner, one.close, kept) if kept else (run.start, run.end, b""))
+                if not behind and not kept and before:
+                    found.append((before.inner, before.close, self.content[before.inner : before.close].rstrip()))
                 behind = True
         return found
 

@@ -14,6 +14,7 @@ from python_calamine import load_workbook
 
 from services.intake import office, workbook
 from services.intake.marking import mark
+from services.intake.sheet_marks import STAMP
 from services.intake.workbook import RESULT
 from shared.contracts.types import Finding
 from shared.notices.load import load_all
@@ -134,8 +135,8 @@ def test_of_the_worksheet_only_the_marks_are_new() -> None:
     assert notes == {
         "C2": "请核对名称",
         "D3": "请核对时间\n\n—— 益企校验 ——\n【必须修改】有误（F3.04，附件3）",
-        "C4": "【请确认】有误（F3.04，附件3）",
-        "E4": "【提示】有误（F3.04，附件3）",
+        "C4": "—— 益企校验 ——\n【请确认】有误（F3.04，附件3）",
+        "E4": "—— 益企校验 ——\n【提示】有误（F3.04，附件3）",
     }
 
 
@@ -152,6 +153,22 @@ def test_a_marked_copy_is_filed_again_as_the_same() -> None:
     assert len(again.conditional_formatting) == 1
     boxes = parts(clean)["xl/drawings/vmlDrawing1.vml"]
     assert boxes.count(b"<v:shape ") == 2
+
+
+def test_marks_are_known_again_when_another_program_has_saved_them() -> None:
+    """LibreOffice keeps no author and divides a text into runs."""
+    marked = mark(rich(), "附件3.xlsx", FAULTS, NOTICE)
+    notes = parts(marked)["xl/comments1.xml"].decode()
+    for old, new in (
+        (STAMP + "</author>", "</author>"),
+        ("\n\n—— ", '\n\n</t></r><r><t xml:space="preserve">—— '),
+    ):
+        assert old in notes
+        notes = notes.replace(old, new)
+    clean = mark(rezip(marked, {"xl/comments1.xml": notes.encode()}), "附件3.xlsx", [], NOTICE)
+    sheet = openpyxl.load_workbook(BytesIO(clean))["附件3"]
+    left = {c.coordinate: c.comment.text for line in sheet.iter_rows() for c in line if c.comment}
+    assert left == {"C2": "请核对名称", "D3": "请核对时间"}
 
 
 def test_only_faults_leaves_the_rows_that_have_one() -> None:

@@ -882,8 +882,8 @@ def test_a_marked_workbook_says_what_is_wrong_where_it_is_wrong(kind: str) -> No
     ]
     assert [row[:6] for row in grid[2:5]] == [[float(i), *KIT] for i in (1, 2, 3)]
     assert comments(marked) == {
-        "D3": "【必须修改】“数量”：数目应不小于1（F6.04，附件6）\n【请确认】“数量”：=1+1（R-GEN-003，附件6）",
-        "G2": "【必须修改】标题有误（F6，附件6）",
+        "D3": "—— 益企校验 ——\n【必须修改】“数量”：数目应不小于1（F6.04，附件6）\n【请确认】“数量”：=1+1（R-GEN-003，附件6）",
+        "G2": "—— 益企校验 ——\n【必须修改】标题有误（F6，附件6）",
     }
     sheet = openpyxl.load_workbook(BytesIO(marked))["附件6"]
     assert colours(sheet) == {"D3 G2": "FFFFC7CE"}
@@ -973,7 +973,7 @@ def test_marking_keeps_the_filer_s_formats_and_own_comments() -> None:
 def test_a_workbook_that_is_no_annex_is_marked_too() -> None:
     data = made.xlsx({"考勤": [["姓名"], ["张三"]]})
     marked = mark(data, "a.xlsx", only(data).findings, NOTICE)
-    assert comments(marked)["A1"].startswith("【必须修改】工作表“考勤”中没有找到本通知附表的表头")
+    assert comments(marked)["A1"].startswith("—— 益企校验 ——\n【必须修改】工作表“考勤”中没有找到本通知附表的表头")
 
 
 # --- the blank annex ------------------------------------------------------------------------------------------------
