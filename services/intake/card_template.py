@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 from services.intake.labels import is_blank_within
-from services.intake.template import HINTS, MM, OURS, new_book
+from services.intake.template import HINTS, MM, OURS, new_book, sign
 from shared.notices.cards import Block, Declaration, Grid, Labelled
 from shared.notices.columns import Column
 from shared.notices.forms import FormJudge
@@ -51,6 +51,7 @@ class _Sheet:
         assert judge.form.card
         self.judge, self.form, self.card, self.notice = judge, judge.form, judge.form.card, notice
         self.book, self.sheet, self.top = book, book.add_worksheet(self.form.annex), 0
+        sign(book, self.sheet, self.form, notice)
         if self.form.derived:
             self.sheet.set_header(OURS)
         tables: list[Block | Grid] = [

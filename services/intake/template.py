@@ -12,8 +12,9 @@ from openpyxl.utils import get_column_letter as letter
 
 from shared.notices import layout
 from services.intake.office import STILL
+from services.intake.stamp import NAME, PROPERTY, TITLE, stamp_of
 from shared.notices.forms import FormJudge
-from shared.notices.model import Notice
+from shared.notices.model import Form, Notice
 
 CODES = "代码表"
 HINTS = {
@@ -40,12 +41,22 @@ def new_book(out: BytesIO) -> Any:
     return book
 
 
+def sign(book: Any, sheet: Any, form: Form, notice: Notice) -> None:
+    """By which the blank form is known again, whichever of the two a program keeps."""
+    stamp = stamp_of(form, notice)
+    book.set_custom_property(PROPERTY, str(stamp))
+    book.set_custom_property(TITLE, notice.title[:255])
+    book.define_name(f"'{sheet.get_name()}'!{NAME}", f'="{stamp}"')
+    book.defined_names[-1][3] = True  # hidden; xlsxwriter has no argument for it
+
+
 def template(judge: FormJudge, notice: Notice) -> bytes:
     """The blank annex, from the form alone. Cells are text, lest `6-12` become the 12th of June."""
     form = judge.form
     out = BytesIO()
     book = new_book(out)
     sheet = book.add_worksheet(form.annex)
+    sign(book, sheet, form, notice)
     if form.derived:
         sheet.set_header(OURS)
     last = len(form.columns)

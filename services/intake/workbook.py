@@ -18,6 +18,7 @@ from services.intake.card_tables import tell
 from services.intake.labels import NOTE, NUMBERING, SERIAL
 from services.intake.pages import Page, pages_of, text_of
 from services.intake.sheets import Compiled, RawRow, Sheet, Unusable
+from services.intake.stamp import stamps_in, told
 from shared.contracts.types import Finding, Severity
 from shared.notices import values
 from shared.notices.columns import Column
@@ -105,9 +106,11 @@ _SIGNED = re.compile(
 def read(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
     """The filled rows of every annex in the workbook, and what is wrong with its sheets as such."""
     refuse_unsafe(data, name)
-    if is_document(data):
-        return _document(data, visible(name), compiled)
-    return read_pages(pages_of(data), compiled)
+    document = is_document(data)
+    sheets = _document(data, visible(name), compiled) if document else read_pages(pages_of(data), compiled)
+    if data.startswith(b"PK"):
+        told(sheets, stamps_in(data), compiled)
+    return sheets
 
 
 def read_pages(pages: Sequence[Page], compiled: Compiled) -> list[Sheet]:
