@@ -269,19 +269,20 @@ def template(
     form: Annotated[str | None, typer.Option("--form", help="表的编号；不写则全部")] = None,
     out_: Annotated[Path, typer.Option("--out", help="放在哪个文件夹")] = Path(),
 ) -> None:
-    """空白表（XLSX）。"""
+    """空白表（XLSX 和 DOCX）。清单以 XLSX 报送，其 DOCX 供打印、盖章；卡片两种都可以报送。"""
     from services.intake.card_template import card_template
     from services.intake.template import template as blank
+    from services.intake.word_form import word_form
 
     compiled = common.notice(id_)
     if form is not None and form not in compiled.forms:
         fail(f"没有表 {form}；现有：{'、'.join(compiled.forms)}", common.UNUSABLE)
     out_.mkdir(parents=True, exist_ok=True)
     for judge in compiled.forms.values() if form is None else (compiled.forms[form],):
-        target = out_ / f"{judge.form.annex}.xlsx"
-        make = card_template if judge.form.card else blank
-        target.write_bytes(make(judge, compiled.notice))
-        console.print(str(target))
+        for ending, make in (("xlsx", card_template if judge.form.card else blank), ("docx", word_form)):
+            target = out_ / f"{judge.form.annex}.{ending}"
+            target.write_bytes(make(judge, compiled.notice))
+            console.print(str(target))
 
 
 @app.command()

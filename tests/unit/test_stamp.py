@@ -53,12 +53,12 @@ def told(data: bytes, compiled: Any = NOTICE) -> list[tuple[str, str, str]]:
 
 def changed(**update: Any) -> Any:
     """The notice with another 附件3."""
-    return with_forms(Form.model_validate({**dict(f), **update}) if f.id == "F3" else f for f in NOTICE.notice.forms)
+    return with_forms(Form.model_validate({**f.model_dump(), **update}) if f.id == "F3" else f for f in NOTICE.notice.forms)
 
 
 def with_forms(forms: Iterable[Form]) -> Any:
     """A copy would keep what the notice remembers of its forms."""
-    return SimpleNamespace(notice=Notice.model_validate({**dict(NOTICE.notice), "forms": tuple(forms)}))
+    return SimpleNamespace(notice=Notice.model_validate({**NOTICE.notice.model_dump(), "forms": tuple(forms)}))
 
 
 @pytest.mark.parametrize(("notice", "form"), FORMS, ids=[f"{n.notice.id}-{f.id}" for n, f in FORMS])
