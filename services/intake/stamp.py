@@ -137,7 +137,7 @@ def _finding(sheet: Sheet, stamp: Stamp, notice: Notice) -> Finding | None:
     if stamp.digest == stamp_of(form, notice).digest:
         return None
     missing = any(f.code == "workbook.column" for f in sheet.findings)
-    severity: Severity = "info" if sheet.form and not missing else "soft"
+    severity: Severity = "info" if sheet.form == stamp.form and not missing else "soft"
     return _say(sheet, notice, "template.changed", severity, f"这份表用的是{form.annex}的旧模板，表样后来有修改")
 
 

@@ -4,7 +4,7 @@ What comes back filled in is read by `documents.py` and `cards.py`, and only a c
 workbook, and its document is for paper.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -40,7 +40,8 @@ def word_form(judge: FormJudge, notice: Notice) -> bytes:
     header = "；".join(
         filter(None, (OURS.removeprefix("&L") if judge.form.derived else "", "" if judge.form.card else PAPER_ONLY))
     )
-    return _file(body.written(), header, str(stamp_of(judge.form, notice)), notice.title)
+    written = body.written()
+    return _file(written, header, body.hints, str(stamp_of(judge.form, notice)), notice.title)
 
 
 def _t(said: str) -> str:
@@ -71,11 +72,18 @@ class _Body:
         self.judge, self.form, self.notice = judge, judge.form, notice
         self.width = LANDSCAPE if self.form.landscape else PORTRAIT
         self.controls = 0
+        self.hints: dict[str, str] = {}
+        """What to write, by header; it stands in an endnote, which nobody reads as an answer."""
 
     def written(self) -> str:
         parts = [
             _paragraph(_run(self.form.annex, font=HEADING, size=16), after=120),
-            _paragraph(_run(self.notice.form_title(self.form), font=TITLES, size=18), centred=True, after=160),
+            _paragraph(
+                _run(self.notice.form_title(self.form), font=TITLES, size=18)
+                + '<w:r><w:rPr><w:vertAlign w:val="superscript"/></w:rPr><w:endnoteReference w:id="1"/></w:r>',
+                centred=True,
+                after=160,
+            ),
         ]
         parts += self._card() if self.form.card else self._list()
         page = (297, 210) if self.form.landscape else (210, 297)
@@ -105,7 +113,7 @@ class _Body:
                 if described and column.key == form.group:
                     cells.append(_cell(_run(described)))
                 else:
-                    cells.append(_cell(self._choice(column) if column.list else ""))
+                    cells.append(_cell(self._entry(column)))
             rows.append(self._row(cells))
         yield _table(rows, widths)
         for note in form.notes:
@@ -204,10 +212,9 @@ class _Body:
         return f"<w:tr>{shape}{''.join(cells)}</w:tr>"
 
     def _entry(self, column: Column) -> str:
-        if column.list or column.type == "flag":
-            return self._choice(column)
-        lines = ' w:multiLine="1"' if (column.limit or 0) > LONG else ""
-        return self._control(column, f"<w:text{lines}/>")
+        """Blank but for choices: LibreOffice makes an answer of the prompt in a control for text."""
+        self.hints.setdefault(column.header, self._hint(column))
+        return self._choice(column) if column.list or column.type == "flag" else ""
 
     def _choice(self, column: Column) -> str:
         """A closed list is one to choose from, an open one may be written over."""
@@ -227,13 +234,13 @@ class _Body:
         return (
             f'<w:sdt><w:sdtPr><w:alias w:val="{_q(column.header[:60])}"/><w:tag w:val="{column.key}"/>'
             f'<w:id w:val="{self.controls}"/><w:showingPlcHdr/>{kind}</w:sdtPr><w:sdtContent>'
-            f'<w:r><w:rPr><w:rStyle w:val="{PROMPT}"/></w:rPr><w:t>{_t(self._hint(column))}</w:t></w:r>'
+            f'<w:r><w:rPr><w:rStyle w:val="{PROMPT}"/></w:rPr><w:t>请选择</w:t></w:r>'
             "</w:sdtContent></w:sdt>"
         )
 
     def _hint(self, column: Column) -> str:
         needed = column.conditional or ("必填" if column.required else "选填")
-        how = "请选择" if column.list else CARD_HINTS.get(column.type, "")
+        how = "从下拉列表中选择" if column.list else CARD_HINTS.get(column.type, "")
         limit = f"不超过{column.limit}字" if column.limit else ""
         return "；".join(filter(None, (needed, how.replace("{year}", str(self.judge.round.year)), limit)))
 
@@ -256,7 +263,7 @@ def _table(rows: Sequence[str], widths: Sequence[float]) -> str:
 # --- the file ---------------------------------------------------------------------------------------------------
 
 
-def _file(body: str, header: str, stamp: str, title: str) -> bytes:
+def _file(body: str, header: str, hints: Mapping[str, str], stamp: str, title: str) -> bytes:
     spaces = f'xmlns:w="{_MAIN}" xmlns:r="{_RELATION}"'
     office = "application/vnd.openxmlformats-officedocument"
     word = f"{office}.wordprocessingml"
@@ -265,6 +272,7 @@ def _file(body: str, header: str, stamp: str, title: str) -> bytes:
         "word/styles.xml": f"{word}.styles+xml",
         "word/header1.xml": f"{word}.header+xml",
         "word/footer1.xml": f"{word}.footer+xml",
+        "word/endnotes.xml": f"{word}.endnotes+xml",
         "docProps/custom.xml": f"{office}.custom-properties+xml",
     }
     types = "".join(f'<Override PartName="/{name}" ContentType="{kind}"/>' for name, kind in kinds.items())
@@ -293,7 +301,7 @@ def _file(body: str, header: str, stamp: str, title: str) -> bytes:
         "_rels/.rels": _relations(("officeDocument", "word/document.xml"), ("custom-properties", "docProps/custom.xml")),
         "word/document.xml": f"<w:document {spaces}><w:body>{body}</w:body></w:document>",
         "word/_rels/document.xml.rels": _relations(
-            ("styles", "styles.xml"), ("header", "header1.xml"), ("footer", "footer1.xml")
+            ("styles", "styles.xml"), ("header", "header1.xml"), ("footer", "footer1.xml"), ("endnotes", "endnotes.xml")
         ),
         "word/styles.xml": f"<w:styles {spaces}><w:docDefaults><w:rPrDefault><w:rPr>{look}</w:rPr></w:rPrDefault>"
         '</w:docDefaults><w:style w:type="paragraph" w:default="1" w:styleId="Normal"><w:name w:val="Normal"/></w:style>'
@@ -301,6 +309,7 @@ def _file(body: str, header: str, stamp: str, title: str) -> bytes:
         '<w:rPr><w:color w:val="808080"/></w:rPr></w:style></w:styles>',
         "word/header1.xml": f"<w:hdr {spaces}>{_paragraph(_run(header, size=9))}</w:hdr>",
         "word/footer1.xml": f"<w:ftr {spaces}>{_paragraph(number, centred=True)}</w:ftr>",
+        "word/endnotes.xml": f"<w:endnotes {spaces}>{_endnotes(hints)}</w:endnotes>",
         "docProps/custom.xml": '<Properties xmlns="http://schemas.openxmlformats.org/officeDocument/2006/custom-properties" '
         f'xmlns:vt="http://schemas.openxmlformats.org/officeDocument/2006/docPropsVTypes">{said}</Properties>',
     }
@@ -309,6 +318,18 @@ def _file(body: str, header: str, stamp: str, title: str) -> bytes:
         for name, content in parts.items():
             archive.writestr(ZipInfo(name, STILL.timetuple()[:6]), (_HEAD + content).encode(), ZIP_DEFLATED)
     return out.getvalue()
+
+
+def _endnotes(hints: Mapping[str, str]) -> str:
+    """The two lines that every program wants there, and how to fill in the form."""
+    lines = "".join(
+        f'<w:endnote w:type="{kind}" w:id="{id_}">{_paragraph(f"<w:r><w:{kind}/></w:r>")}</w:endnote>'
+        for id_, kind in ((-1, "separator"), (0, "continuationSeparator"))
+    )
+    said = ["填写说明", *(f"{header}：{hint}" for header, hint in hints.items())]
+    own = _paragraph("<w:r><w:endnoteRef/></w:r>" + _run(" " + said[0], font=HEADING, size=9))
+    own += "".join(_paragraph(_run(one, size=9)) for one in said[1:])
+    return f'{lines}<w:endnote w:id="1">{own}</w:endnote>'
 
 
 def _relations(*to: tuple[str, str]) -> str:

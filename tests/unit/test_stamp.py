@@ -17,12 +17,12 @@ from services.intake.stamp import NAME, PROPERTY, stamp_of, stamps_in
 from services.intake.template import template
 from shared.notices.load import load_all
 from shared.notices.model import Form, Notice
-from tests.items import LECTURE
+from tests.items import LOAN
 from tests.workbooks import head, rezip, xlsx
 
 NOTICES = load_all()
 NOTICE = NOTICES["gz-collection-2025q1"]
-F3 = NOTICE.notice.by_form["F3"]
+F5 = NOTICE.notice.by_form["F5"]
 FORMS = [(one, f) for one in NOTICES.values() for f in one.notice.forms]
 
 
@@ -31,12 +31,12 @@ def blank(notice: Any, form: Any) -> bytes:
 
 
 def filled() -> Any:
-    """The blank 附件3 with one row, as an open book."""
-    book = openpyxl.load_workbook(BytesIO(blank(NOTICE, F3)))
+    """The blank 附件5 with one row, as an open book."""
+    book = openpyxl.load_workbook(BytesIO(blank(NOTICE, F5)))
     sheet = book.worksheets[0]
     header = next(r for r in range(1, 10) if sheet.cell(r, 1).value == "序号")
-    for at, column in enumerate(F3.columns, 2):
-        sheet.cell(header + 1, at).value = LECTURE[column.key]
+    for at, column in enumerate(F5.columns, 2):
+        sheet.cell(header + 1, at).value = LOAN[column.key]
     return book
 
 
@@ -47,13 +47,13 @@ def saved(book: Any) -> bytes:
 
 
 def told(data: bytes, compiled: Any = NOTICE) -> list[tuple[str, str, str]]:
-    sheets = workbook.read(data, "附件3.xlsx", compiled)
+    sheets = workbook.read(data, "附件5.xlsx", compiled)
     return [(f.code, f.severity, f.detail) for s in sheets for f in s.findings if f.rule == "template"]
 
 
 def changed(**update: Any) -> Any:
-    """The notice with another 附件3."""
-    return with_forms(Form.model_validate({**f.model_dump(), **update}) if f.id == "F3" else f for f in NOTICE.notice.forms)
+    """The notice with another 附件5."""
+    return with_forms(Form.model_validate({**f.model_dump(), **update}) if f.id == "F5" else f for f in NOTICE.notice.forms)
 
 
 def with_forms(forms: Iterable[Form]) -> Any:
@@ -77,25 +77,25 @@ def test_no_two_forms_have_one_stamp() -> None:
 
 
 def test_what_a_filer_cannot_see_does_not_make_another_form() -> None:
-    stamp = stamp_of(F3, NOTICE.notice)
-    columns = tuple(c.model_copy(update={"width": 99.0}) for c in F3.columns)
-    assert stamp_of(F3.model_copy(update={"columns": columns, "landscape": False}), NOTICE.notice) == stamp
-    columns = (F3.columns[0].model_copy(update={"limit": 7}), *F3.columns[1:])
-    assert stamp_of(F3.model_copy(update={"columns": columns}), NOTICE.notice) != stamp
+    stamp = stamp_of(F5, NOTICE.notice)
+    columns = tuple(c.model_copy(update={"width": 99.0}) for c in F5.columns)
+    assert stamp_of(F5.model_copy(update={"columns": columns, "landscape": False}), NOTICE.notice) == stamp
+    columns = (F5.columns[0].model_copy(update={"limit": 7}), *F5.columns[1:])
+    assert stamp_of(F5.model_copy(update={"columns": columns}), NOTICE.notice) != stamp
     lists = dict(NOTICE.notice.lists)
-    key = next(c.list for c in F3.columns if c.list)
+    key = next(c.list for c in F5.columns if c.list)
     lists[key] = lists[key].model_copy(update={"values": lists[key].values[:-1]})
-    assert stamp_of(F3, NOTICE.notice.model_copy(update={"lists": lists})) != stamp
+    assert stamp_of(F5, NOTICE.notice.model_copy(update={"lists": lists})) != stamp
 
 
 def test_a_template_of_another_notice_says_which() -> None:
     other = NOTICE.notice.model_copy(update={"id": "gz-collection-2024q4", "title": "去年的通知"})
-    data = template(NOTICE.forms["F3"], other)
+    data = template(NOTICE.forms["F5"], other)
     assert told(data) == [
         (
             "template.notice",
             "soft",
-            "这份表是通知《去年的通知》（gz-collection-2024q4）的模板，不是本通知的；已按本通知的附件3读取，请核对",
+            "这份表是通知《去年的通知》（gz-collection-2024q4）的模板，不是本通知的；已按本通知的附件5读取，请核对",
         )
     ]
 
@@ -103,21 +103,21 @@ def test_a_template_of_another_notice_says_which() -> None:
 def test_an_old_template_is_named_as_such() -> None:
     """Read with every column it is only told; with one missing somebody must look."""
     data = saved(filled())
-    columns = (F3.columns[0].model_copy(update={"limit": 7}), *F3.columns[1:])
-    say = "这份表用的是附件3的旧模板，表样后来有修改；已按本通知的附件3读取，请核对"
+    columns = (F5.columns[0].model_copy(update={"limit": 7}), *F5.columns[1:])
+    say = "这份表用的是附件5的旧模板，表样后来有修改；已按本通知的附件5读取，请核对"
     assert told(data, changed(columns=columns)) == [("template.changed", "info", say)]
-    more = (*F3.columns, F3.columns[-1].model_copy(update={"key": "more", "header": "另有一列"}))
+    more = (*F5.columns, F5.columns[-1].model_copy(update={"key": "more", "header": "另有一列"}))
     assert told(data, changed(columns=more)) == [("template.changed", "soft", say)]
 
 
 def test_a_form_that_is_there_no_more_is_named_as_such() -> None:
-    gone = with_forms(f for f in NOTICE.notice.forms if f.id != "F3")
+    gone = with_forms(f for f in NOTICE.notice.forms if f.id != "F5")
     (finding,) = told(saved(filled()), gone)
-    assert finding == ("template.changed", "soft", "本通知现在没有这份模板的表（F3）；请用本通知现行的模板填报")
+    assert finding == ("template.changed", "soft", "本通知现在没有这份模板的表（F5）；请用本通知现行的模板填报")
 
 
 def test_a_file_without_a_stamp_is_judged_as_it_is() -> None:
-    data = xlsx({"附件3": [["附件3"], head(F3), [1, *(LECTURE[c.key] for c in F3.columns)]]})
+    data = xlsx({"附件5": [["附件5"], head(F5), [1, *(LOAN[c.key] for c in F5.columns)]]})
     assert told(data) == []
     assert stamps_in(data).whole is None
 
@@ -132,7 +132,7 @@ def strip(data: bytes, part: str, old: bytes, new: bytes) -> bytes:
 @pytest.mark.parametrize("lost", ["property", "name"])
 def test_either_of_the_two_stamps_is_enough(lost: str) -> None:
     other = NOTICE.notice.model_copy(update={"id": "gz-other"})
-    data = template(NOTICE.forms["F3"], other)
+    data = template(NOTICE.forms["F5"], other)
     if lost == "property":
         data = strip(data, "docProps/custom.xml", b'name="yiqi"', b'name="x"')
     else:
@@ -141,28 +141,28 @@ def test_either_of_the_two_stamps_is_enough(lost: str) -> None:
 
 
 def test_control_without_both_nothing_is_said() -> None:
-    data = template(NOTICE.forms["F3"], NOTICE.notice.model_copy(update={"id": "gz-other"}))
+    data = template(NOTICE.forms["F5"], NOTICE.notice.model_copy(update={"id": "gz-other"}))
     data = strip(data, "docProps/custom.xml", b'name="yiqi"', b'name="x"')
     assert told(strip(data, "xl/workbook.xml", b'name="_yiqi"', b'name="_other"')) == []
 
 
 def test_a_sheet_that_is_not_of_the_template_is_not_taken_for_it() -> None:
-    """A sheet of another annex, added to a workbook that was made from an old 附件3."""
+    """A sheet of another annex, added to a workbook that was made from an old 附件5."""
     other = NOTICE.notice.model_copy(update={"id": "gz-other"})
-    book = openpyxl.load_workbook(BytesIO(template(NOTICE.forms["F3"], other)))
+    book = openpyxl.load_workbook(BytesIO(template(NOTICE.forms["F5"], other)))
     sheet = book.create_sheet("附件6")
     form = NOTICE.notice.by_form["F6"]
     for at, said in enumerate(head(form), 1):
         sheet.cell(1, at).value = said
         sheet.cell(2, at).value = "x"
     sheets = workbook.read(saved(book), "a.xlsx", NOTICE)
-    assert [(s.form, f.code) for s in sheets for f in s.findings if f.rule == "template"] == [("F3", "template.notice")]
+    assert [(s.form, f.code) for s in sheets for f in s.findings if f.rule == "template"] == [("F5", "template.notice")]
 
 
-@pytest.mark.parametrize("said", ["", "x/y/z", "gz-a/F3/zz", "=1+1", "gz-a/F3/0123456789ab/more", "龘" * 9999])
+@pytest.mark.parametrize("said", ["", "x/y/z", "gz-a/F5/zz", "=1+1", "gz-a/F5/0123456789ab/more", "龘" * 9999])
 def test_what_is_no_stamp_is_none(said: str) -> None:
-    data = template(NOTICE.forms["F3"], NOTICE.notice)
-    stamp = str(stamp_of(F3, NOTICE.notice)).encode()
+    data = template(NOTICE.forms["F5"], NOTICE.notice)
+    stamp = str(stamp_of(F5, NOTICE.notice)).encode()
     data = strip(data, "docProps/custom.xml", stamp, said.encode())
     data = strip(data, "xl/workbook.xml", stamp, said.encode())
     assert stamps_in(data).whole is None
@@ -170,7 +170,7 @@ def test_what_is_no_stamp_is_none(said: str) -> None:
 
 
 def test_a_package_keeps_what_it_does_not_know(tmp_path: Path) -> None:
-    data = template(NOTICE.forms["F3"], NOTICE.notice)
+    data = template(NOTICE.forms["F5"], NOTICE.notice)
     package = Package(data)
     with pytest.raises(KeyError):
         package.read("xl/none.xml")
