@@ -58,7 +58,7 @@ def areas_of(data: bytes) -> list[Area]:
                 found.append(Area(paragraphs, table=False))
                 paragraphs = []
             tables += 1
-            area = _table(element, tables)
+            area = _table(element, tables)[0]
             spots += len(area.spots)
             found.append(area)
         elif text := _text(element):
@@ -68,6 +68,25 @@ def areas_of(data: bytes) -> list[Area]:
             raise Unusable("workbook.sparse", "文档内容过多，请只保留要报送的附件")
     if paragraphs:
         found.append(Area(paragraphs, table=False))
+    return found
+
+
+def places_in(content: bytes) -> dict[str, int]:
+    """What people call each cell and each paragraph → which of all the paragraphs and cells of the document it is."""
+    root = ET.fromstring(content)  # noqa: S314 - a DTD has been refused before
+    body = next((e for e in root if _name(e) == "body"), root)
+    order = {id(e): n for n, e in enumerate(e for e in root.iter() if _name(e) in ("p", "tc"))}
+    _clear_prompts(root)
+    found: dict[str, int] = {}
+    shown = tables = 0
+    for element in _content(body):
+        if _name(element) == "tbl":
+            tables += 1
+            area, cells = _table(element, tables)
+            found |= {spot.place: order[id(cell)] for spot, cell in zip(area.spots, cells, strict=True)}
+        elif _text(element):
+            shown += 1
+            found[f"正文第{shown}段"] = order[id(element)]
     return found
 
 
@@ -183,8 +202,10 @@ def _number(element: ET.Element | None) -> int:
     return min(int(text), 200) if text.isdigit() else 0
 
 
-def _table(table: ET.Element, number: int) -> Area:
+def _table(table: ET.Element, number: int) -> tuple[Area, list[ET.Element]]:
+    """A table, and the element of each of its cells."""
     spots: list[Spot] = []
+    elements: list[ET.Element] = []
     open_: dict[int, int] = {}
     """Column → index of the cell that a vertical merge may continue."""
     for row, line in enumerate(_content(table, "tr")):
@@ -200,11 +221,12 @@ def _table(table: ET.Element, number: int) -> Area:
                 text = tidy("\n".join(filter(None, map(_text, _flat(cell)))))
                 place = f"表{number}第{row + 1}行第{count}格"
                 spots.append(Spot(row, column, text, place, width))
+                elements.append(cell)
                 open_.pop(column, None)
                 if merge is not None:
                     open_[column] = len(spots) - 1
             column += width
-    return Area(spots)
+    return Area(spots), elements
 
 
 def _flat(cell: ET.Element) -> Iterator[ET.Element]:

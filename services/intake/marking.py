@@ -16,6 +16,7 @@ from openpyxl.utils.cell import coordinate_to_tuple
 from xlsxwriter.exceptions import OverlappingRange
 
 from services.intake.attachments import is_document, refuse_unsafe, visible
+from services.intake.card_marks import commented
 from services.intake.cell_notes import note
 from services.intake.office import Package
 from services.intake.pages import Page, pages_of
@@ -43,11 +44,11 @@ def mark(
     Faulty cells get a colour and a comment, every entry of a faulty sheet a cell in the last column; the marks
     of an earlier time go. No row is added or moved, so that row numbers stay true, and `read` of the result
     gives the same rows; with `only_faults` those that have a fault, while the others are blank and hidden.
-    Whatever else the file has, it keeps.
+    Whatever else the file has, it keeps. A Word document gets comments.
     """
     refuse_unsafe(data, name)
     if is_document(data):
-        raise Unusable("workbook.word", "Word 文档中不作标注，问题的位置见回复")
+        return _document(data, findings)
     pages = pages_of(data)
     tables = {s.sheet: s for s in read_pages(pages, compiled)}
     try:
@@ -56,6 +57,20 @@ def mark(
         pass  # an .xls, an .ods, or an .xlsx that only the other reader understands
     again = _as_xlsx(pages)
     return _marked(again, pages, tables, findings, compiled, only_faults=only_faults)
+
+
+def _document(data: bytes, findings: Sequence[Finding]) -> bytes:
+    at: dict[str, list[Finding]] = {}
+    for f in findings:
+        at.setdefault(f.cell or "", []).append(f)
+    try:
+        return commented(data, {place: _said(found) for place, found in at.items()})
+    except (KeyError, ValueError, ExpatError, BadZipFile):
+        raise Unusable("workbook.word", "这个 Word 文档中无法作标注，问题的位置见回复") from None
+
+
+def _said(findings: Sequence[Finding]) -> str:
+    return "\n".join(_sentence(f) for f in _worst_first(findings))
 
 
 def _marked(
@@ -128,7 +143,7 @@ def _marks(
         away = entries - _failing(page, header, at_row)
     if header:
         results = {
-            row: "\n".join(_sentence(f) for f in _worst_first(at_row.get(row, []))) or CLEAN
+            row: _said(at_row.get(row, [])) or CLEAN
             for row in (entries | at_row.keys()) - away
         }
         results[header] = RESULT
@@ -137,7 +152,7 @@ def _marks(
     for (row, at), found in sorted(at_cell.items()):
         if row not in away:
             cell, worst = f"{letter(at)}{row}", _worst_first(found)
-            said[cell] = "\n".join(_sentence(f) for f in worst)
+            said[cell] = _said(worst)
             colours[SEVERITIES[worst[0].severity][1]].append(cell)
     kept = _inherited(table, form) if table and form and away else ()
     return Marks(header, column, old, results, colours, away, kept), said

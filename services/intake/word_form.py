@@ -101,6 +101,7 @@ class _Body:
 
     def _list(self) -> Iterator[str]:
         form = self.form
+        self.hints = {column.header: self._hint(column) for column in form.columns}
         for line in form.lines:
             if line.where == "above":
                 yield _paragraph(_run(line.label), after=60)

@@ -181,6 +181,9 @@ def _document(data: bytes, name: str, compiled: Compiled) -> list[Sheet]:
         if cards
         else documents.NO_CARDS
     )
+    if (stamp := stamps_in(data).whole) and (form := compiled.notice.by_form.get(stamp.form)):
+        say = f"这是{form.annex}的 Word 空白表，供打印、盖章；数据请填在{form.annex}的 Excel 模板（.xlsx）里报送"
+        raise Unusable("workbook.word", say)
     raise Unusable("workbook.word", f"这个 Word 文档里没有找到可以读取的附件。{taken}")
 
 
