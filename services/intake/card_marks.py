@@ -115,4 +115,3 @@ def _says_more(content: bytes, run: Node, node: Node) -> bool:
 
 def _attribute(node: Node, name: str) -> str:
     return next((v for k, v in node.attributes.items() if k.rpartition(":")[2] == name), "")
-

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from openpyxl.utils.cell import coordinate_to_tuple
 
 from services.intake.office import RELATION, Node, Package, added, first, nodes, prefix, spliced, text
-from services.intake.sheet_marks import ORDER, STAMP, placed, escaped
+from services.intake.sheet_marks import ORDER, STAMP, escaped, placed
 
 NOTES = "application/vnd.openxmlformats-officedocument.spreadsheetml.comments+xml"
 DRAWING = "application/vnd.openxmlformats-officedocument.vmlDrawing"
@@ -132,7 +132,9 @@ class _Notes:
         for ref, saying in said.items():
             if ref not in self.ours and (body := self.bodies.get(ref)):
                 run = b'<%sr><%st xml:space="preserve">%s</%st></%sr>'
-                splices.append(added(self.content, body, run % (p, p, _plain(f"\n\n{_SIGNED}\n{saying}"), p, p)))
+                splices.append(
+                    added(self.content, body, run % (p, p, _plain(f"\n\n{_SIGNED}\n{saying}"), p, p))
+                )
                 continue
             new[ref] = saying
             parts.append(
@@ -167,7 +169,9 @@ class _Notes:
                 kept = self.content[one.inner : at].rstrip()
                 found.append((one.inner, one.close, kept) if kept else (run.start, run.end, b""))
                 if not behind and not kept and before:
-                    found.append((before.inner, before.close, self.content[before.inner : before.close].rstrip()))
+                    found.append(
+                        (before.inner, before.close, self.content[before.inner : before.close].rstrip())
+                    )
                 behind = True
         return found
 
@@ -191,9 +195,9 @@ def _boxes(content: bytes, gone: set[str], new: Mapping[str, str]) -> bytes:
     content = _SHAPE.sub(kept, content)
     if not new:
         return content
-    number = max([1024, *(int(n) for n in re.findall(rb"_x0000_s(\d+)", content))])
+    last = max([1024, *(int(n) for n in re.findall(rb"_x0000_s(\d+)", content))])
     parts = [] if b'id="_x0000_t202"' in content else [_BOX]
-    for number, (ref, said) in enumerate(new.items(), number + 1):
+    for number, (ref, said) in enumerate(new.items(), last + 1):
         row, column = _zero(ref)
         height = min(30 + LINE * (sum(len(line) // 24 + 1 for line in said.split("\n"))), MOST)
         rows = -(-height // 15)

@@ -142,10 +142,7 @@ def _marks(
     if only_faults and not any(f.severity == "hard" and not f.row for f in findings):
         away = entries - _failing(page, header, at_row)
     if header:
-        results = {
-            row: _said(at_row.get(row, [])) or CLEAN
-            for row in (entries | at_row.keys()) - away
-        }
+        results = {row: _said(at_row.get(row, [])) or CLEAN for row in (entries | at_row.keys()) - away}
         results[header] = RESULT
     said: dict[str, str] = {}
     colours: dict[str, list[str]] = {colour: [] for _, colour in SEVERITIES.values()}

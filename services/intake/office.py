@@ -90,7 +90,8 @@ def closing(content: bytes, at: int, inner: int) -> tuple[int, int]:
 
 def spliced(content: bytes, splices: Iterable[Splice]) -> bytes:
     """Those at one place follow each other in the order given."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     for start, end, new in sorted(splices, key=lambda s: s[:2]):
         parts += (content[at:start], new)
         at = end

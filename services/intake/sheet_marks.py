@@ -29,14 +29,60 @@ from services.intake.office import (
 
 STAMP = "益企校验"
 """Who comments, and by what a colour of ours is known again after another program has saved it."""
-ORDER = (
-    "sheetPr dimension sheetViews sheetFormatPr cols sheetData sheetCalcPr sheetProtection protectedRanges scenarios "
-    "autoFilter sortState dataConsolidate customSheetViews mergeCells phoneticPr conditionalFormatting "
-    "dataValidations hyperlinks printOptions pageMargins pageSetup headerFooter rowBreaks colBreaks customProperties "
-    "cellWatches ignoredErrors smartTags drawing legacyDrawing legacyDrawingHF drawingHF picture oleObjects controls "
-    "webPublishItems tableParts extLst"
-).split()
-_STYLES = "numFmts fonts fills borders cellStyleXfs cellXfs cellStyles dxfs tableStyles colors extLst".split()
+ORDER = [
+    "sheetPr",
+    "dimension",
+    "sheetViews",
+    "sheetFormatPr",
+    "cols",
+    "sheetData",
+    "sheetCalcPr",
+    "sheetProtection",
+    "protectedRanges",
+    "scenarios",
+    "autoFilter",
+    "sortState",
+    "dataConsolidate",
+    "customSheetViews",
+    "mergeCells",
+    "phoneticPr",
+    "conditionalFormatting",
+    "dataValidations",
+    "hyperlinks",
+    "printOptions",
+    "pageMargins",
+    "pageSetup",
+    "headerFooter",
+    "rowBreaks",
+    "colBreaks",
+    "customProperties",
+    "cellWatches",
+    "ignoredErrors",
+    "smartTags",
+    "drawing",
+    "legacyDrawing",
+    "legacyDrawingHF",
+    "drawingHF",
+    "picture",
+    "oleObjects",
+    "controls",
+    "webPublishItems",
+    "tableParts",
+    "extLst",
+]
+_STYLES = [
+    "numFmts",
+    "fonts",
+    "fills",
+    "borders",
+    "cellStyleXfs",
+    "cellXfs",
+    "cellStyles",
+    "dxfs",
+    "tableStyles",
+    "colors",
+    "extLst",
+]
 _ALWAYS = f'N("{STAMP}")=0'
 """A formula that is true wherever it stands."""
 _OURS = re.compile(STAMP.encode() + rb"|" + b"".join(b"&#%d;" % ord(c) for c in STAMP))
@@ -339,9 +385,7 @@ def _dimension(content: bytes, node: Node, marks: Marks) -> Splice:
     return node.start, node.inner, with_attribute(content[node.start : node.inner], "ref", ref)
 
 
-def _colours(
-    content: bytes, top: Sequence[Node], marks: Marks, styles: Looks, p: bytes
-) -> list[Splice]:
+def _colours(content: bytes, top: Sequence[Node], marks: Marks, styles: Looks, p: bytes) -> list[Splice]:
     """Conditional formats that always hold: what a cell looks like by itself stays, and returns when they go."""
     splices: list[Splice] = []
     most = 0

@@ -57,7 +57,9 @@ class Stamps:
 
 def stamp_of(form: Form, notice: Notice) -> Stamp:
     """The digest is of what the form asks for, in which round; an optional addition to the model changes none."""
-    lists = {name: notice.lists[name].model_dump(mode="json", exclude_defaults=True) for _, name in form.lists()}
+    lists = {
+        name: notice.lists[name].model_dump(mode="json", exclude_defaults=True) for _, name in form.lists()
+    }
     content = [_seen(form.model_dump(mode="json", exclude_defaults=True)), _seen(lists)]
     said = json.dumps([*content, notice.form_title(form)], ensure_ascii=False, sort_keys=True).encode()
     digest = hashlib.blake2b(said, digest_size=6).hexdigest()
@@ -138,7 +140,9 @@ def _finding(sheet: Sheet, stamp: Stamp, notice: Notice) -> Finding | None:
         return None
     missing = any(f.code == "workbook.column" for f in sheet.findings)
     severity: Severity = "info" if sheet.form == stamp.form and not missing else "soft"
-    return _say(sheet, notice, "template.changed", severity, f"这份表用的是{form.annex}的旧模板，表样后来有修改")
+    return _say(
+        sheet, notice, "template.changed", severity, f"这份表用的是{form.annex}的旧模板，表样后来有修改"
+    )
 
 
 def _say(sheet: Sheet, notice: Notice, code: str, severity: Severity, said: str) -> Finding:

@@ -38,7 +38,10 @@ def word_form(judge: FormJudge, notice: Notice) -> bytes:
     """The same form and notice always give the same bytes."""
     body = _Body(judge, notice)
     header = "；".join(
-        filter(None, (OURS.removeprefix("&L") if judge.form.derived else "", "" if judge.form.card else PAPER_ONLY))
+        filter(
+            None,
+            (OURS.removeprefix("&L") if judge.form.derived else "", "" if judge.form.card else PAPER_ONLY),
+        )
     )
     written = body.written()
     return _file(written, header, body.hints, str(stamp_of(judge.form, notice)), notice.title)
@@ -55,7 +58,7 @@ def _q(said: str) -> str:
 def _run(said: str, *, font: str = BODY, size: float = 10.5, bold: bool = False) -> str:
     look = f'<w:rPr><w:rFonts w:ascii="{font}" w:hAnsi="{font}" w:eastAsia="{font}"/>{"<w:b/>" * bold}'
     look += f'<w:sz w:val="{round(size * 2)}"/><w:szCs w:val="{round(size * 2)}"/></w:rPr>'
-    lines = '<w:br/>'.join(f'<w:t xml:space="preserve">{_t(line)}</w:t>' for line in said.split("\n"))
+    lines = "<w:br/>".join(f'<w:t xml:space="preserve">{_t(line)}</w:t>' for line in said.split("\n"))
     return f"<w:r>{look}{lines}</w:r>"
 
 
@@ -226,7 +229,8 @@ class _Body:
             labels = [choice.label for choice in codes.values]
             kind = "comboBox" if codes.open else kind
         items = "".join(
-            f'<w:listItem w:displayText="{_q(label)}" w:value="{_q(label)}"/>' for label in dict.fromkeys(labels)
+            f'<w:listItem w:displayText="{_q(label)}" w:value="{_q(label)}"/>'
+            for label in dict.fromkeys(labels)
         )
         return self._control(column, f"<w:{kind}>{items}</w:{kind}>")
 
@@ -299,10 +303,15 @@ def _file(body: str, header: str, hints: Mapping[str, str], stamp: str, title: s
         "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
         '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
         f'<Default Extension="xml" ContentType="application/xml"/>{types}</Types>',
-        "_rels/.rels": _relations(("officeDocument", "word/document.xml"), ("custom-properties", "docProps/custom.xml")),
+        "_rels/.rels": _relations(
+            ("officeDocument", "word/document.xml"), ("custom-properties", "docProps/custom.xml")
+        ),
         "word/document.xml": f"<w:document {spaces}><w:body>{body}</w:body></w:document>",
         "word/_rels/document.xml.rels": _relations(
-            ("styles", "styles.xml"), ("header", "header1.xml"), ("footer", "footer1.xml"), ("endnotes", "endnotes.xml")
+            ("styles", "styles.xml"),
+            ("header", "header1.xml"),
+            ("footer", "footer1.xml"),
+            ("endnotes", "endnotes.xml"),
         ),
         "word/styles.xml": f"<w:styles {spaces}><w:docDefaults><w:rPrDefault><w:rPr>{look}</w:rPr></w:rPrDefault>"
         '</w:docDefaults><w:style w:type="paragraph" w:default="1" w:styleId="Normal"><w:name w:val="Normal"/></w:style>'
@@ -335,6 +344,7 @@ def _endnotes(hints: Mapping[str, str]) -> str:
 
 def _relations(*to: tuple[str, str]) -> str:
     inner = "".join(
-        f'<Relationship Id="rId{n}" Type="{_RELATION}/{kind}" Target="{target}"/>' for n, (kind, target) in enumerate(to, 1)
+        f'<Relationship Id="rId{n}" Type="{_RELATION}/{kind}" Target="{target}"/>'
+        for n, (kind, target) in enumerate(to, 1)
     )
     return f'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">{inner}</Relationships>'

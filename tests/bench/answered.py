@@ -123,9 +123,7 @@ def bench(rows: Annotated[int, typer.Option(help="rows of the workbook")] = 19_9
         )
         show("marked, in the child", seconds, most, f"{len(marked) / 1e6:.1f} MB")
         few, seconds, most = timed(
-            lambda: asyncio.run(
-                child.mark(data, "附件5.xlsx", findings, notice, LIMITS, only_faults=True)
-            )
+            lambda: asyncio.run(child.mark(data, "附件5.xlsx", findings, notice, LIMITS, only_faults=True))
         )
         show("the same, only faults", seconds, most, f"{len(few) / 1e6:.1f} MB")
     except Unusable as error:

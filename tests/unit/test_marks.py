@@ -65,7 +65,14 @@ def rich() -> bytes:
 
 def fault(cell: str | None, row: int | None, severity: Any = "hard", detail: str = "有误") -> Finding:
     return Finding(
-        rule="F3.04", code="x", severity=severity, clause="附件3", detail=detail, sheet="附件3", row=row, cell=cell
+        rule="F3.04",
+        code="x",
+        severity=severity,
+        clause="附件3",
+        detail=detail,
+        sheet="附件3",
+        row=row,
+        cell=cell,
     )
 
 
@@ -89,7 +96,12 @@ def test_every_part_that_no_mark_needs_is_as_it_was() -> None:
     data = rich()
     before, after = parts(data), parts(mark(data, "附件3.xlsx", FAULTS, NOTICE))
     changed = {name for name in before if after.get(name) != before[name]}
-    assert changed == {"xl/worksheets/sheet1.xml", "xl/comments1.xml", "xl/drawings/vmlDrawing1.vml", "xl/styles.xml"}
+    assert changed == {
+        "xl/worksheets/sheet1.xml",
+        "xl/comments1.xml",
+        "xl/drawings/vmlDrawing1.vml",
+        "xl/styles.xml",
+    }
     assert after.keys() == before.keys()
     assert list(after) == list(before)
     for name in ("xl/charts/chart1.xml", "xl/media/image1.png", "xl/comments2.xml"):
@@ -107,8 +119,8 @@ def test_openpyxl_would_lose_what_we_keep() -> None:
 def test_of_the_worksheet_only_the_marks_are_new() -> None:
     """Every cell keeps its style, its value and its formula; only the result column, its width and the colours come."""
     data = rich()
-    old = openpyxl.load_workbook(BytesIO(data))["附件3"]
-    new = openpyxl.load_workbook(BytesIO(mark(data, "附件3.xlsx", FAULTS, NOTICE)))["附件3"]
+    old: Any = openpyxl.load_workbook(BytesIO(data))["附件3"]
+    new: Any = openpyxl.load_workbook(BytesIO(mark(data, "附件3.xlsx", FAULTS, NOTICE)))["附件3"]
     column = next(c.column for c in new[1] if c.value == RESULT)
     for line in old.iter_rows():
         for cell in line:
@@ -126,10 +138,17 @@ def test_of_the_worksheet_only_the_marks_are_new() -> None:
         "【请确认】有误（F3.04，附件3）\n【提示】有误（F3.04，附件3）",
         "未发现问题",
     ]
-    colours = {str(r.sqref): r.rules[0].dxf.fill.bgColor.rgb for r in new.conditional_formatting if r.rules[0].type == "expression"}
+    colours = {
+        str(r.sqref): r.rules[0].dxf.fill.bgColor.rgb
+        for r in new.conditional_formatting
+        if r.rules[0].type == "expression"
+    }
     assert colours == {"D3": "FFFFC7CE", "C4": "FFFFEB9C", "E4": "FFDDEBF7"}
     assert new.data_validations.dataValidation[0].sqref == old.data_validations.dataValidation[0].sqref
-    assert (new.freeze_panes, new.row_dimensions[3].height) == (old.freeze_panes, old.row_dimensions[3].height)
+    assert (new.freeze_panes, new.row_dimensions[3].height) == (
+        old.freeze_panes,
+        old.row_dimensions[3].height,
+    )
     assert new.column_dimensions["A"].width == old.column_dimensions["A"].width
     notes = {c.coordinate: c.comment.text for line in new.iter_rows() for c in line if c.comment}
     assert notes == {
@@ -235,7 +254,7 @@ def test_a_worksheet_with_prefixes_is_marked_as_well() -> None:
         (b' spans="1:9"', b""),
         (b' r="C3"', b' r="C3" cm="0"'),
         (b"<cols>", b"<cols><!-- </cols> -->"),
-        (b"<sheetData>", b'<sheetData  >'),
+        (b"<sheetData>", b"<sheetData  >"),
         (b"UTF-8", b"utf-8"),
     ],
 )
@@ -249,7 +268,7 @@ def test_odd_but_legal_xml_is_marked(old: bytes, new: bytes) -> None:
     assert grid(marked)[2][-1] == "【必须修改】有误（F3.04，附件3）"
 
 
-@pytest.mark.parametrize("said", ["_x0009_=1", "a\x00b\x0b", "😀 & <b> \"q\" ]]>", "龘" * 40_000])
+@pytest.mark.parametrize("said", ["_x0009_=1", "a\x00b\x0b", '😀 & <b> "q" ]]>', "龘" * 40_000])
 def test_whatever_a_finding_says_stands_there_as_text(said: str) -> None:
     marked = mark(rich(), "附件3.xlsx", [fault("D3", 3, detail=said)], NOTICE)
     wanted = said.replace("\x00", "").replace("\x0b", "")[:30_000]

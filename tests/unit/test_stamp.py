@@ -53,23 +53,29 @@ def told(data: bytes, compiled: Any = NOTICE) -> list[tuple[str, str, str]]:
 
 def changed(**update: Any) -> Any:
     """The notice with another 附件5."""
-    return with_forms(Form.model_validate({**f.model_dump(), **update}) if f.id == "F5" else f for f in NOTICE.notice.forms)
+    return with_forms(
+        Form.model_validate({**f.model_dump(), **update}) if f.id == "F5" else f for f in NOTICE.notice.forms
+    )
 
 
 def with_forms(forms: Iterable[Form]) -> Any:
     """A copy would keep what the notice remembers of its forms."""
-    return SimpleNamespace(notice=Notice.model_validate({**NOTICE.notice.model_dump(), "forms": tuple(forms)}))
+    return SimpleNamespace(
+        notice=Notice.model_validate({**NOTICE.notice.model_dump(), "forms": tuple(forms)})
+    )
 
 
 @pytest.mark.parametrize(("notice", "form"), FORMS, ids=[f"{n.notice.id}-{f.id}" for n, f in FORMS])
 def test_every_blank_form_is_stamped_twice(notice: Any, form: Any) -> None:
     data = blank(notice, form)
-    book = openpyxl.load_workbook(BytesIO(data))
+    book: Any = openpyxl.load_workbook(BytesIO(data))
     stamp = stamp_of(form, notice.notice)
     assert book.custom_doc_props[PROPERTY].value == str(stamp)
     name = book.worksheets[0].defined_names[NAME]
     assert (name.value, name.hidden) == (f'"{stamp}"', True)
-    assert [f for s in workbook.read(data, "a.xlsx", notice) for f in s.findings if f.rule == "template"] == []
+    assert [
+        f for s in workbook.read(data, "a.xlsx", notice) for f in s.findings if f.rule == "template"
+    ] == []
 
 
 def test_no_two_forms_have_one_stamp() -> None:
@@ -113,7 +119,11 @@ def test_an_old_template_is_named_as_such() -> None:
 def test_a_form_that_is_there_no_more_is_named_as_such() -> None:
     gone = with_forms(f for f in NOTICE.notice.forms if f.id != "F5")
     (finding,) = told(saved(filled()), gone)
-    assert finding == ("template.changed", "soft", "本通知现在没有这份模板的表（F5）；请用本通知现行的模板填报")
+    assert finding == (
+        "template.changed",
+        "soft",
+        "本通知现在没有这份模板的表（F5）；请用本通知现行的模板填报",
+    )
 
 
 def test_a_file_without_a_stamp_is_judged_as_it_is() -> None:
@@ -156,10 +166,14 @@ def test_a_sheet_that_is_not_of_the_template_is_not_taken_for_it() -> None:
         sheet.cell(1, at).value = said
         sheet.cell(2, at).value = "x"
     sheets = workbook.read(saved(book), "a.xlsx", NOTICE)
-    assert [(s.form, f.code) for s in sheets for f in s.findings if f.rule == "template"] == [("F5", "template.notice")]
+    assert [(s.form, f.code) for s in sheets for f in s.findings if f.rule == "template"] == [
+        ("F5", "template.notice")
+    ]
 
 
-@pytest.mark.parametrize("said", ["", "x/y/z", "gz-a/F5/zz", "=1+1", "gz-a/F5/0123456789ab/more", "龘" * 9999])
+@pytest.mark.parametrize(
+    "said", ["", "x/y/z", "gz-a/F5/zz", "=1+1", "gz-a/F5/0123456789ab/more", "龘" * 9999]
+)
 def test_what_is_no_stamp_is_none(said: str) -> None:
     data = template(NOTICE.forms["F5"], NOTICE.notice)
     stamp = str(stamp_of(F5, NOTICE.notice)).encode()

@@ -18,8 +18,7 @@ from services.intake.stamp import stamp_of, stamps_in
 from services.intake.word_form import word_form
 from shared.contracts.types import Finding
 from shared.notices.load import load_all
-from tests.documents import case_docx, docx
-from tests.unit.test_cards import CASE
+from tests.documents import CASE, case_docx, docx
 
 NOTICES = load_all()
 NOTICE = NOTICES["gz-collection-2025q1"]
@@ -62,9 +61,13 @@ def test_every_form_is_a_document_with_its_headers_lists_and_stamp(notice: Any, 
         assert header.find(f"{W}trPr/{W}tblHeader") is not None
     whole = "\n".join(paragraphs)
     assert [n.text for n in form.notes if n.text not in whole] == []
-    columns = {c.key: c for c in (*form.by_key.values(), *(c for b in form.blocks.values() for c in b.columns))}
+    columns = {
+        c.key: c for c in (*form.by_key.values(), *(c for b in form.blocks.values() for c in b.columns))
+    }
     chosen = {c.get(W + "val") for s in root.iter(W + "sdtPr") for c in s.iter(W + "tag")}
-    assert chosen >= {key for key, c in form.by_key.items() if c.list and not form.preset and c.key == key and form.columns}
+    assert chosen >= {
+        key for key, c in form.by_key.items() if c.list and not form.preset and c.key == key and form.columns
+    }
     for control in root.iter(W + "sdtPr"):
         tag = control.find(W + "tag")
         assert tag is not None
@@ -116,7 +119,15 @@ def test_a_list_is_for_paper_and_says_so() -> None:
 
 
 def fault(cell: str | None, detail: str = "有误") -> Finding:
-    return Finding(rule="F10-1.02", code="x", severity="hard", clause="附件10", detail=detail, sheet="附件10-1.docx", cell=cell)
+    return Finding(
+        rule="F10-1.02",
+        code="x",
+        severity="hard",
+        clause="附件10",
+        detail=detail,
+        sheet="附件10-1.docx",
+        cell=cell,
+    )
 
 
 def comments(data: bytes) -> dict[str, str]:
@@ -151,7 +162,11 @@ def test_a_marked_document_has_comments_where_the_faults_are_and_nothing_else() 
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"[Content_Types].xml", "word/document.xml"}
     assert after.keys() - before.keys() == {"word/_rels/document.xml.rels", "word/comments1.xml"}
-    bare = re.sub(rb"<w:commentRange(Start|End) [^>]*/>|<w:r><w:commentReference [^>]*/></w:r>", b"", after["word/document.xml"])
+    bare = re.sub(
+        rb"<w:commentRange(Start|End) [^>]*/>|<w:r><w:commentReference [^>]*/></w:r>",
+        b"",
+        after["word/document.xml"],
+    )
     assert bare == before["word/document.xml"]
 
 
@@ -178,7 +193,12 @@ def test_the_filer_s_own_comments_stay() -> None:
 
 def test_an_odd_document_is_refused_and_not_broken() -> None:
     data = docx(["x"])
-    xml = parts(data)["word/document.xml"].replace(b"<w:", b"<").replace(b"</w:", b"</").replace(b"xmlns:w=", b"xmlns=")
+    xml = (
+        parts(data)["word/document.xml"]
+        .replace(b"<w:", b"<")
+        .replace(b"</w:", b"</")
+        .replace(b"xmlns:w=", b"xmlns=")
+    )
     with pytest.raises(Unusable) as refused:
         mark(rezipped(data, {"word/document.xml": xml}), "a.docx", [fault(None)], NOTICE)
     assert refused.value.code == "workbook.word"

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, datetime
@@ -22,6 +21,8 @@ from typing import Any
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile, ZipInfo
 
 import openpyxl
+import openpyxl.comments
+import openpyxl.styles
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -853,7 +854,9 @@ def faults(sheet: str) -> list[Finding]:
 
 def comments(data: bytes) -> dict[str, str]:
     """Comments as another reader finds them, by cell."""
-    cells = (c for sheet in openpyxl.load_workbook(BytesIO(data)).worksheets for r in sheet.iter_rows() for c in r)
+    cells = (
+        c for sheet in openpyxl.load_workbook(BytesIO(data)).worksheets for r in sheet.iter_rows() for c in r
+    )
     return {c.coordinate: c.comment.text for c in cells if c.comment}
 
 
@@ -973,7 +976,9 @@ def test_marking_keeps_the_filer_s_formats_and_own_comments() -> None:
 def test_a_workbook_that_is_no_annex_is_marked_too() -> None:
     data = made.xlsx({"考勤": [["姓名"], ["张三"]]})
     marked = mark(data, "a.xlsx", only(data).findings, NOTICE)
-    assert comments(marked)["A1"].startswith("—— 益企校验 ——\n【必须修改】工作表“考勤”中没有找到本通知附表的表头")
+    assert comments(marked)["A1"].startswith(
+        "—— 益企校验 ——\n【必须修改】工作表“考勤”中没有找到本通知附表的表头"
+    )
 
 
 # --- the blank annex ------------------------------------------------------------------------------------------------
