@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
+from openpyxl.utils import get_column_letter as letter
+
 from services.intake.labels import is_blank_within
-from services.intake.template import HINTS, MM, OURS, new_book, sign
+from services.intake.template import HINTS, MM, OURS, Codes, new_book, rule_of, sign
 from shared.notices.cards import Block, Declaration, Grid, Labelled
 from shared.notices.columns import Column
 from shared.notices.forms import FormJudge
@@ -51,6 +53,7 @@ class _Sheet:
         assert judge.form.card
         self.judge, self.form, self.card, self.notice = judge, judge.form, judge.form.card, notice
         self.book, self.sheet, self.top = book, book.add_worksheet(self.form.annex), 0
+        self.codes = Codes(book)
         sign(book, self.sheet, self.form, notice)
         if self.form.derived:
             self.sheet.set_header(OURS)
@@ -185,18 +188,9 @@ class _Sheet:
         self.top += 1
 
     def _validate(self, first: int, at: int, last: int, column: Column) -> None:
-        """A hint on every entry, and a drop-down for a choice."""
-        needed = column.conditional or ("必填" if column.required else "选填")
-        hint = [needed, CARD_HINTS.get(column.type, "").replace("{year}", str(self.judge.round.year))]
-        if column.limit:
-            hint.append(f"不超过{column.limit}字")
-        rule: dict[str, Any] = {"validate": "any"}
-        labels = ["是", "否"] if column.type == "flag" else []
-        if column.list:
-            labels = [choice.label for choice in self.judge.lists[column.list].values]
-        if labels and not any("," in label for label in labels) and len(",".join(labels)) < 255:
-            rule = {"validate": "list", "source": labels, "show_error": False}
-        rule |= {"input_title": column.header[:32], "input_message": "；".join(filter(None, hint))[:255]}
+        rule = rule_of(self.judge, column, CARD_HINTS, self.codes, f"{letter(at + 1)}{first + 1}")
+        if rule["validate"] == "list":
+            rule["show_error"] = False  # a card prints its choices with boxes to tick, and takes them as well
         self.sheet.data_validation(first, at, last, at, rule)
 
 

@@ -4,6 +4,7 @@ What comes back filled in is not read here, that is `workbook.py`.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +14,7 @@ from openpyxl.utils import get_column_letter as letter
 from shared.notices import layout
 from services.intake.office import STILL
 from services.intake.stamp import NAME, PROPERTY, TITLE, stamp_of
+from shared.notices.columns import Column
 from shared.notices.forms import FormJudge
 from shared.notices.model import Form, Notice
 
@@ -27,6 +29,8 @@ HINTS = {
     "choice": "请从下拉列表中选择",
     "phone": "手机11位，固话可带区号和分机",
 }
+NUMBERS = ("amount", "integer", "decimal", "percent")
+"""Types of one number; a person may still write what is none, such as `500万元`, and intake says what it takes."""
 BLANK_ROWS = 10
 OURS = f"&L{layout.OURS}"
 """The header of a page with a form that the source names and does not print."""
@@ -109,7 +113,10 @@ def template(judge: FormJudge, notice: Notice) -> bytes:
             sheet.write_blank(row, at, None, entry)
         if text:
             sheet.write_string(row, group, text, entry)
-    _validate(book, sheet, judge, header + 1, row)
+    codes = Codes(book)
+    for at, column in enumerate(form.columns, 1):
+        cell = f"{letter(at + 1)}{header + 2}"
+        sheet.data_validation(header + 1, at, row, at, rule_of(judge, column, HINTS, codes, cell))
     for note in form.notes:
         if note.where == "row":
             row += 1
@@ -141,27 +148,56 @@ def _lines(text: str, width: float) -> int:
     return max(1, math.ceil(len(text) * 4 / (width - 2)))
 
 
-def _validate(book: Any, sheet: Any, judge: FormJudge, first: int, last: int) -> None:
-    """Hints on every entry, and drop-downs that a closed list enforces and an open one only offers."""
-    codes = None
-    for at, column in enumerate(judge.form.columns, 1):
-        needed = column.conditional or ("必填" if column.required else "选填")
-        hint = [needed, HINTS.get(column.type, "").replace("{year}", str(judge.round.year))]
-        if column.limit:
-            hint.append(f"不超过{column.limit}字")
-        rule: dict[str, Any] = {"validate": "any"}
-        if column.list:
-            codes = codes or book.add_worksheet(CODES)
-            labels = [c.label for c in judge.lists[column.list].values]
-            codes.write_column(0, at, labels)
-            cells = f"${letter(at + 1)}$1:${letter(at + 1)}${len(labels)}"
-            rule = {"validate": "list", "source": f"={CODES}!{cells}"}
-            if judge.lists[column.list].open:
-                rule["show_error"] = False
-                hint.append("列表之外的请直接填写")
-            else:
-                rule |= {"error_title": "不在列表之内", "error_message": "请从下拉列表中选择"}
-        rule |= {"input_title": column.header[:32], "input_message": "；".join(filter(None, hint))[:255]}
-        sheet.data_validation(first, at, last, at, rule)
-    if codes:
-        codes.hide()
+class Codes:
+    """The hidden sheet of the lists to choose from, made when the first is needed: a rule by itself holds 255
+    characters, and no list with a comma in it."""
+
+    def __init__(self, book: Any) -> None:
+        self.book, self.sheet = book, None
+        self.places: dict[tuple[str, ...], str] = {}
+
+    def source(self, labels: Sequence[str]) -> str:
+        key = tuple(labels)
+        if key not in self.places:
+            self.sheet = self.sheet or self.book.add_worksheet(CODES)
+            at = len(self.places)
+            self.sheet.write_column(0, at, labels)
+            column = letter(at + 1)
+            self.places[key] = f"={CODES}!${column}$1:${column}${len(labels)}"
+            self.sheet.hide()
+        return self.places[key]
+
+
+def rule_of(
+    judge: FormJudge, column: Column, hints: Mapping[str, str], codes: Codes, cell: str
+) -> dict[str, Any]:
+    """What a spreadsheet says while a cell is filled in: a hint, and a list, a length or a number. It insists only on
+    what a longer or other text would be refused for; `cell` is the first of those that the rule is for."""
+    needed = column.conditional or ("必填" if column.required else "选填")
+    hint = [needed, hints.get(column.type, "").replace("{year}", str(judge.round.year))]
+    rule: dict[str, Any] = {"validate": "any"}
+    if column.limit:
+        hint.append(f"不超过{column.limit}字")
+        rule = {"validate": "length", "criteria": "<=", "value": column.limit}
+        rule |= {"error_title": "文字过长", "error_message": f"应不超过{column.limit}字"}
+        rule |= {} if column.stated else {"error_type": "warning"}
+    if column.type in NUMBERS:
+        number = f"VALUE({cell})" if column.least is None else f"VALUE({cell})>={column.least}"
+        holds = f"IFERROR(ISNUMBER({number}),FALSE)" if column.least is None else f"IFERROR({number},FALSE)"
+        least = "" if column.least is None else f"，不小于{column.least}"
+        rule = {"validate": "custom", "value": f'=OR({cell}="—",{holds})', "error_type": "warning"}
+        rule |= {"error_title": "应为数字", "error_message": f"请只填数字{least}；不适用填“—”"}
+        if column.least is not None:
+            hint.append(f"不小于{column.least}")
+    labels = ["是", "否"] if column.type == "flag" else []
+    if column.list:
+        labels = [choice.label for choice in judge.lists[column.list].values]
+    if labels:
+        rule = {"validate": "list", "source": codes.source(labels)}
+        if not column.list or judge.lists[column.list].open:
+            rule["show_error"] = False
+            hint += ["列表之外的请直接填写"] if column.list else []
+        else:
+            rule |= {"error_title": "不在列表之内", "error_message": "请从下拉列表中选择"}
+    said = "；".join(filter(None, hint))[:255]
+    return rule | {"input_title": column.header[:32], "input_message": said}

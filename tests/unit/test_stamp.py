@@ -14,7 +14,7 @@ from services.intake import workbook
 from services.intake.card_template import card_template
 from services.intake.office import Package
 from services.intake.stamp import NAME, PROPERTY, stamp_of, stamps_in
-from services.intake.template import template
+from services.intake.template import NUMBERS, template
 from shared.notices.load import load_all
 from shared.notices.model import Form, Notice
 from tests.items import LOAN
@@ -78,6 +78,40 @@ def test_every_blank_form_is_stamped_twice(notice: Any, form: Any) -> None:
     ] == []
 
 
+@pytest.mark.parametrize(("notice", "form"), FORMS, ids=[f"{n.notice.id}-{f.id}" for n, f in FORMS])
+def test_every_entry_has_a_hint_and_the_rule_of_its_column(notice: Any, form: Any) -> None:
+    judge = notice.forms[form.id]
+    book: Any = openpyxl.load_workbook(BytesIO(blank(notice, form)))
+    rules: dict[str, list[Any]] = {}
+    for rule in book.worksheets[0].data_validations.dataValidation:
+        rules.setdefault(rule.promptTitle, []).append(rule)
+    columns = [*form.columns]
+    if form.card:
+        columns += [c for s in form.card.sections for c in s.fields if "（ " not in c.header]
+        columns += [c for s in form.card.sections for one in (*s.grids, *s.blocks) for c in one.columns]
+    for column in columns:
+        found = [r for r in rules[column.header[:32]] if r.prompt]
+        kinds = {r.type for r in found}
+        if column.list:
+            labels = [c.label for c in judge.lists[column.list].values]
+            area = found[0].formula1.replace("$", "").split("!")[1]
+            assert [c.value for (c,) in book["代码表"][area]] == labels
+            assert kinds == {"list"}
+        elif column.type == "flag":
+            assert kinds == {"list"}
+        elif column.type in NUMBERS:
+            assert kinds == {"custom"}
+            assert all(r.errorStyle == "warning" for r in found)
+            least = f">={column.least}" if column.least is not None else ""
+            assert any(least in r.formula1 for r in found)
+        elif column.limit:
+            assert {(r.type, r.operator, r.formula1, r.errorStyle == "warning") for r in found} >= {
+                ("textLength", "lessThanOrEqual", str(column.limit), not column.stated)
+            }
+            assert any(f"不超过{column.limit}字" in r.prompt for r in found)
+        assert found
+
+
 def test_no_two_forms_have_one_stamp() -> None:
     assert len({str(stamp_of(f, n.notice)) for n, f in FORMS}) == len(FORMS)
 
@@ -88,10 +122,12 @@ def test_what_a_filer_cannot_see_does_not_make_another_form() -> None:
     assert stamp_of(F5.model_copy(update={"columns": columns, "landscape": False}), NOTICE.notice) == stamp
     columns = (F5.columns[0].model_copy(update={"limit": 7}), *F5.columns[1:])
     assert stamp_of(F5.model_copy(update={"columns": columns}), NOTICE.notice) != stamp
+    form = NOTICE.notice.by_form["F3"]
     lists = dict(NOTICE.notice.lists)
-    key = next(c.list for c in F5.columns if c.list)
+    key = next(c.list for c in form.columns if c.list)
     lists[key] = lists[key].model_copy(update={"values": lists[key].values[:-1]})
-    assert stamp_of(F5, NOTICE.notice.model_copy(update={"lists": lists})) != stamp
+    other = NOTICE.notice.model_copy(update={"lists": lists})
+    assert stamp_of(form, other) != stamp_of(form, NOTICE.notice)
 
 
 def test_a_template_of_another_notice_says_which() -> None:

@@ -1033,10 +1033,10 @@ def test_the_template_offers_the_list_and_takes_other_words_where_it_is_open() -
     (domain,) = (v for v in rules.values() if v.type == "list")
     assert (str(domain.sqref), domain.formula1, domain.showErrorMessage) == (
         "B4:B13",
-        "代码表!$B$1:$B$8",
+        "代码表!$A$1:$A$8",
         False,
     )
-    assert [cell.value for cell in codes["B"]] == [
+    assert [cell.value for cell in codes["A"]] == [
         c.label for c in NOTICE.notice.lists["service_domain"].values
     ]
     assert codes.sheet_state == "hidden"
