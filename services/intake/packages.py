@@ -214,13 +214,15 @@ class Package:
     async def _marked(self, context: Context, tx: Tx) -> dict[str, str]:
         """The filer's own workbooks with the faults in their cells: SHA-256 of the filed one → of the marked."""
         found: dict[str, str] = {}
+        # Where nothing was taken, the sound rows must be filed again as well.
+        only = self.data.only_faults and any(j.case is not None and not j.hard for j in self.judged)
         for sha256, name in {r.file.sha256: r.file.name for r in self.sheets}.items():
             located = [f for r in self.sheets if r.file.sha256 == sha256 for f in r.located()]
             if not located:
                 continue
             try:
                 filed = await store.body_of_file(tx.conn, sha256)
-                body = await child.mark(filed, name, located, self.filing.notice)
+                body = await child.mark(filed, name, located, self.filing.notice, only_faults=only)
             except Unusable:
                 # It could be read and not be written: the answer then lists the places, without the copy.
                 log.warning("workbook was not marked", extra={"sha256": sha256})

@@ -376,5 +376,7 @@ def _marked(judged: PackageJudged) -> tuple[Attached, ...]:
 
 
 def _marked_name(name: str) -> str:
+    """A copy is an .xlsx or a .docx, whatever its filer's own was."""
     stem, dot, suffix = name.rpartition(".")
+    suffix = "xlsx" if suffix.casefold() in ("xls", "ods", "et") else suffix
     return f"{stem}（已标注）.{suffix}" if dot else f"{name}（已标注）"

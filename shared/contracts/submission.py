@@ -55,12 +55,14 @@ class SubmissionFiled(Inbound):
 
 
 class PackageFiled(Inbound):
-    """Filled-in annex workbooks and their sealed scans, filed together (征集通知·三)."""
+    """Filled-in annex workbooks and their sealed scans, filed together (征集通知·三). With `only_faults` the marked
+    copies have only the rows that were not taken without a word."""
 
     notice: Short
     filer: Filer
     recommender: Token | None = None
     mode: Mode = "valid_rows"
+    only_faults: bool = False
     files: Annotated[tuple[FileRef, ...], Field(min_length=1, max_length=40)]
 
 

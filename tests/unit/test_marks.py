@@ -4,6 +4,7 @@ What the marks say is in `test_workbook.py`.
 """
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
@@ -11,7 +12,9 @@ import openpyxl
 import pytest
 import xlsxwriter
 from python_calamine import load_workbook
+from typer.testing import CliRunner
 
+from services import cli
 from services.intake import office, workbook
 from services.intake.marking import mark
 from services.intake.sheet_marks import STAMP
@@ -277,3 +280,35 @@ def test_whatever_a_finding_says_stands_there_as_text(said: str) -> None:
     assert comment
     assert wanted.replace("_x0009_", "") in str(grid(marked)[2][-1]).replace("_x0009_", "")
     office.nodes(parts(marked)["xl/comments1.xml"], lambda *_: False)
+
+
+def test_check_writes_the_marked_copy_with_all_rows_or_the_faulty_ones(tmp_path: Path) -> None:
+    data = xlsx(
+        {
+            "附件3": [
+                ["附件3"],
+                head(F3),
+                row(1),
+                row(2, activity_name="乙", participants="0"),
+                row(3, activity_name="丙"),
+            ]
+        }
+    )
+    filed, marked = tmp_path / "附件3.xlsx", tmp_path / "标注.xlsx"
+    filed.write_bytes(data)
+    said = [str(filed), "--notice", NOTICE.notice.id, "--as", "440106", "--marked", str(marked)]
+    assert CliRunner().invoke(cli.app, ["check", *said]).exit_code == 1
+    assert read(marked.read_bytes()) == read(data)
+    assert str(grid(marked.read_bytes())[3][-1]).startswith("【")
+    assert CliRunner().invoke(cli.app, ["check", *said, "--only-faults"]).exit_code == 1
+    (sheet,) = workbook.read(marked.read_bytes(), "a.xlsx", NOTICE)
+    assert [r.row for r in sheet.rows] == [4]
+    alone = CliRunner().invoke(cli.app, ["check", *said[:5], "--only-faults"])
+    assert str(alone.exception) == "--only-faults 须与 --marked 同时使用"
+
+
+def test_blank_forms_of_a_notice_are_workbooks_and_documents(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli.app, ["notice", "template", NOTICE.notice.id, "--out", str(tmp_path)])
+    assert done.exit_code == 0
+    wanted = {f"{f.annex}.{ending}" for f in NOTICE.notice.forms for ending in ("xlsx", "docx")}
+    assert {file.name for file in tmp_path.iterdir()} == wanted
