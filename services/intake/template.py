@@ -153,7 +153,8 @@ class Codes:
     characters, and no list with a comma in it."""
 
     def __init__(self, book: Any) -> None:
-        self.book, self.sheet = book, None
+        self.book = book
+        self.sheet: Any = None
         self.places: dict[tuple[str, ...], str] = {}
 
     def source(self, labels: Sequence[str]) -> str:
