@@ -73,6 +73,8 @@ PURE = (
     "services/cli/report/coverage.py",
     "services/cli/report/ahead.py",
     "services/cli/report/page.py",
+    "services/export/paper.py",
+    "services/export/plain.py",
     *(str(p) for p in MODULES if p.is_relative_to("shared/notices") or p.is_relative_to("shared/contracts")),
 )
 LINES = 500

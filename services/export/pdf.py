@@ -1,0 +1,132 @@
+"""A paper as PDF: embedded typefaces, none missing a character; same paper and same typefaces, same bytes.
+
+What stands on the paper is not here (`paper.py`); how it is set is in `paper.typ`.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
+
+from services.export.fonts import Fonts, fonts
+from services.export.official import Document
+from services.export.paper import INSET, Break, Cell, Line, Paper, Table, annex, official
+from services.export.table import MM, Row
+from shared.notices.model import Form, Notice
+
+_TYPESET = Path(__file__).with_name("typeset.py")
+SECONDS = 300
+"""Ten thousand rows take a tenth of that."""
+_RUN = re.compile(r"([!-~]+|\n)")
+
+
+class NotSet(Exception):
+    """PDF 未能排版"""
+
+
+def catalogue(
+    notice: Notice, form: Form, rows: Sequence[Row], *, public: bool = False, faces: Fonts | None = None
+) -> bytes:
+    return render(annex(notice, form, rows, public=public), faces)
+
+
+def official_list(document: Document, *, faces: Fonts | None = None) -> bytes:
+    return render(official(document), faces)
+
+
+def render(paper: Paper, faces: Fonts | None = None) -> bytes:
+    faces = faces or fonts()
+    said = {
+        "title": paper.title,
+        "issued": [paper.issued.year, paper.issued.month, paper.issued.day],
+        "landscape": paper.landscape,
+        "heading": faces.shown(paper.heading),
+        "fonts": faces.stacks,
+        "parts": [_part(part, paper, faces) for part in paper.parts],
+    }
+    moment = datetime.combine(paper.issued, time(), UTC)
+    told = {
+        "paper": said,
+        "folders": [str(folder) for folder in faces.folders],
+        "timestamp": int(moment.timestamp()),
+    }
+    made = subprocess.run(
+        [sys.executable, "-I", str(_TYPESET)],
+        input=json.dumps(told, ensure_ascii=False).encode(),
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    if made.returncode or not made.stdout.startswith(b"%PDF"):
+        # The cause only: what stands on the paper may be personal, and stays out of every log.
+        raise NotSet(f"typeset ended with {made.returncode}")
+    return made.stdout
+
+
+def _part(part: Line | Table | Break, paper: Paper, faces: Fonts) -> dict[str, Any]:
+    match part:
+        case Break():
+            return {"kind": "break"}
+        case Line():
+            return {
+                "kind": "line",
+                "pieces": _pieces(faces.shown(part.text), 16.0, paper.width),
+                "look": part.look,
+                "side": part.side,
+                "bold": part.bold,
+                "indent": part.indent,
+                "aside": part.aside,
+            }
+    return {
+        "kind": "table",
+        "widths": part.widths,
+        "head": _cells(part.head, part.widths, faces),
+        "rows": [
+            {"cells": _cells(row.cells, part.widths, faces), "group": row.group, "tall": row.tall}
+            for row in part.rows
+        ],
+        "grouped": part.grouped,
+        "whole": part.whole,
+    }
+
+
+def _cells(cells: Sequence[Cell], widths: Sequence[float], faces: Fonts) -> list[dict[str, Any]]:
+    # A cell below one that spans rows starts further right than here; at worst a long word is divided for nothing.
+    narrow = min(widths)
+    found, at = [], 0
+    for cell in cells:
+        width = sum(widths[at : at + cell.across]) or narrow
+        at += cell.across
+        found.append(
+            {
+                "pieces": _pieces(faces.shown(cell.text), cell.size, width),
+                "side": cell.side,
+                "look": cell.look,
+                "across": cell.across,
+                "down": cell.down,
+                "size": cell.size,
+                "bold": cell.bold,
+            }
+        )
+    return found
+
+
+def _pieces(text: str, size: float, width: float) -> list[str]:
+    """Text that is broken between its pieces and where Chinese is: a word wider than the cell is in single letters."""
+    room = (width - 2 * INSET) * MM / (size * 0.56)
+    if "\n" not in text and len(text) <= room:
+        return [text] if text else []
+    found: list[str] = []
+    for run in _RUN.split(text):
+        if run and len(run) > room and _RUN.match(run):
+            found += run
+        elif run:
+            # What is not divided stays in one piece, lest a comma begin a line.
+            if found and run != "\n" and found[-1] != "\n" and len(found[-1]) > 1:
+                found[-1] += run
+            else:
+                found.append(run)
+    return found

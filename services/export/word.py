@@ -1,0 +1,243 @@
+"""A paper as DOCX, in the typefaces that the standard names; same paper, same bytes.
+
+What stands on the paper is not here (`paper.py`). The page as GB/T 9704 has it is; the PDF's is in `paper.typ`.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, time
+from io import BytesIO
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import docx
+from docx.enum.section import WD_ORIENT
+from docx.oxml.ns import qn
+from docx.oxml.parser import OxmlElement
+from docx.shared import Mm
+
+from services.export.official import Document
+from services.export.paper import Cell, Line, Paper, Side, Table, annex, official
+from services.export.table import FANG, HEI, LABEL, SONG, TABLE, TITLE, Row
+from shared.notices.model import Form, Notice
+
+LOOKS = {
+    "label": (HEI, LABEL, 579),
+    "title": (SONG, TITLE, 640),
+    "body": (FANG, LABEL, 579),
+    "heading": (HEI, LABEL, 579),
+    "subheading": ("楷体_GB2312", LABEL, 579),
+    "table": (FANG, TABLE, 280),
+    "head": (HEI, TABLE, 280),
+}
+"""Typeface, size, and the distance of lines in twentieths of a point: 28.95 pt make 22 lines a page."""
+
+TWIPS = 1440 / 25.4
+
+
+def catalogue(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool = False) -> bytes:
+    return render(annex(notice, form, rows, public=public))
+
+
+def official_list(document: Document) -> bytes:
+    return render(official(document))
+
+
+def render(paper: Paper) -> bytes:
+    book = docx.Document()
+    _page(book, paper)
+    issued = datetime.combine(paper.issued, time())
+    properties = book.core_properties
+    properties.title, properties.author, properties.comments = paper.title[:255], "", ""
+    properties.created = properties.modified = issued
+    body = book.element.body
+    end = body.sectPr
+    after_table = False
+    for part in paper.parts:
+        if isinstance(part, Table):
+            if after_table:
+                end.addprevious(_paragraph("", "table", "left", TABLE))
+            end.addprevious(_table(part))
+        elif isinstance(part, Line):
+            _, size, _ = LOOKS[part.look]
+            end.addprevious(
+                _paragraph(part.text, part.look, part.side, size, part.bold, part.indent, part.aside)
+            )
+        else:
+            end.addprevious(_break())
+        after_table = isinstance(part, Table)
+    if after_table:
+        # Word wants a paragraph behind a table, and would give it a line of its own size.
+        end.addprevious(_paragraph("", "table", "left", 1))
+    out = BytesIO()
+    book.save(out)
+    return _timeless(out.getvalue(), issued)
+
+
+def _page(book: Any, paper: Paper) -> None:
+    section = book.sections[0]
+    section.page_width, section.page_height = (Mm(297), Mm(210)) if paper.landscape else (Mm(210), Mm(297))
+    section.orientation = WD_ORIENT.LANDSCAPE if paper.landscape else WD_ORIENT.PORTRAIT
+    # A page turned for a wide table keeps its binding edge, which is then above the table.
+    top, bottom, left, right = (28, 26, 35, 37) if paper.landscape else (37, 35, 28, 26)
+    section.top_margin, section.bottom_margin = Mm(top), Mm(bottom)
+    section.left_margin, section.right_margin = Mm(left), Mm(right)
+    # 7 mm under the type area, 14 pt high.
+    section.footer_distance = Mm(bottom - 7 - 5)
+    section.header_distance = Mm(15)
+    book.settings.odd_and_even_pages_header_footer = True
+    for footer, side in ((section.footer, "right"), (section.even_page_footer, "left")):
+        shown: Side = "center" if paper.landscape else "right" if side == "right" else "left"
+        _number(footer, shown)
+    if paper.heading:
+        for header in (section.header, section.even_page_header):
+            header._element.replace(header.paragraphs[0]._p, _paragraph(paper.heading, "table", "left", 9.0))
+
+
+def _number(footer: Any, side: Side) -> None:
+    """`— 1 —`, one character from the edge."""
+    paragraph = _paragraph("", "table", side, 14.0)
+    if side != "center":
+        _set(paragraph.find(qn("w:pPr")), "w:ind", {side: "280"}, before="w:jc")
+    for text, kind in (("— ", ""), ("", "begin"), ("PAGE", "code"), ("", "end"), (" —", "")):
+        run = _run(text if not kind else "", "宋体", 14.0)
+        if kind == "code":
+            _set(run, "w:instrText", {}).text = text
+        elif kind:
+            _set(run, "w:fldChar", {"fldCharType": kind})
+        paragraph.append(run)
+    footer._element.replace(footer.paragraphs[0]._p, paragraph)
+
+
+def _table(table: Table) -> Any:
+    element = OxmlElement("w:tbl")
+    properties = _set(element, "w:tblPr")
+    _set(properties, "w:tblW", {"w": str(round(sum(table.widths) * TWIPS)), "type": "dxa"})
+    _set(properties, "w:jc", {"val": "center"})
+    borders = _set(properties, "w:tblBorders")
+    for edge in ("top", "left", "bottom", "right", "insideH", "insideV"):
+        _set(borders, f"w:{edge}", {"val": "single", "sz": "4", "space": "0", "color": "000000"})
+    _set(properties, "w:tblLayout", {"type": "fixed"})
+    margins = _set(properties, "w:tblCellMar")
+    for edge in ("left", "right"):
+        _set(margins, f"w:{edge}", {"w": "57", "type": "dxa"})
+    grid = _set(element, "w:tblGrid")
+    for width in table.widths:
+        _set(grid, "w:gridCol", {"w": str(round(width * TWIPS))})
+    if table.head:
+        element.append(_row(table, table.head, head=True))
+    previous: str | None = None
+    for row in table.rows:
+        merged = None
+        if table.grouped is not None and row.group is not None:
+            merged = "continue" if row.group == previous else "restart"
+        previous = row.group
+        element.append(_row(table, row.cells, merged=merged, tall=row.tall))
+    return element
+
+
+def _row(
+    table: Table, cells: Sequence[Cell], *, head: bool = False, merged: str | None = None, tall: bool = False
+) -> Any:
+    element = OxmlElement("w:tr")
+    properties = _set(element, "w:trPr")
+    if not tall:
+        _set(properties, "w:cantSplit")
+    if head:
+        _set(properties, "w:tblHeader")
+    at = 0
+    for n, cell in enumerate(cells):
+        place = _set(element, "w:tc")
+        look = _set(place, "w:tcPr")
+        width = sum(table.widths[at : at + cell.across])
+        at += cell.across
+        _set(look, "w:tcW", {"w": str(round(width * TWIPS)), "type": "dxa"})
+        if cell.across > 1:
+            _set(look, "w:gridSpan", {"val": str(cell.across)})
+        common = merged is not None and n == table.grouped
+        if common and merged:
+            _set(look, "w:vMerge", {"val": merged})
+        # A label in the middle of several pages is on one of them: at the top it is on the first.
+        _set(look, "w:vAlign", {"val": "top" if common or tall else "center"})
+        text = "" if common and merged == "continue" else cell.text
+        place.append(_paragraph(text, cell.look, cell.side, cell.size, cell.bold))
+    return element
+
+
+def _paragraph(
+    text: str, look: str, side: Side, size: float, bold: bool = False, indent: bool = False, aside: int = 0
+) -> Any:
+    font, normal, pitch = LOOKS[look]
+    element = OxmlElement("w:p")
+    properties = _set(element, "w:pPr")
+    lines = {
+        "before": "0",
+        "after": "160" if look == "title" else "0",
+        "line": str(round(pitch * size / normal)),
+        "lineRule": "exact",
+    }
+    _set(properties, "w:spacing", lines)
+    if indent:
+        _set(properties, "w:ind", {"firstLineChars": "200", "firstLine": str(round(size * 40))})
+    if aside:
+        _set(properties, "w:ind", {"rightChars": str(100 * aside), "right": str(round(aside * size * 20))})
+    if side != "left":
+        _set(properties, "w:jc", {"val": side})
+    for n, part in enumerate(text.split("\n")):
+        run = _run(part, font, size, bold)
+        if n:
+            run.find(qn("w:rPr")).addnext(OxmlElement("w:br"))
+        element.append(run)
+    return element
+
+
+def _run(text: str, font: str, size: float, bold: bool = False) -> Any:
+    element = OxmlElement("w:r")
+    properties = _set(element, "w:rPr")
+    _set(
+        properties,
+        "w:rFonts",
+        dict.fromkeys(("ascii", "hAnsi", "eastAsia", "cs"), font) | {"hint": "eastAsia"},
+    )
+    if bold:
+        _set(properties, "w:b")
+    for name in ("w:sz", "w:szCs"):
+        _set(properties, name, {"val": str(round(size * 2))})
+    if text:
+        said = _set(element, "w:t")
+        said.text = text
+        said.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
+    return element
+
+
+def _break() -> Any:
+    element = OxmlElement("w:p")
+    _set(_set(element, "w:r"), "w:br", {"type": "page"})
+    return element
+
+
+def _set(parent: Any, name: str, values: dict[str, str] | None = None, before: str = "") -> Any:
+    element = OxmlElement(name)
+    for key, value in (values or {}).items():
+        element.set(qn(f"w:{key}"), value)
+    beside = parent.find(qn(before)) if before else None
+    if beside is not None:
+        beside.addprevious(element)
+    else:
+        parent.append(element)
+    return element
+
+
+def _timeless(content: bytes, issued: datetime) -> bytes:
+    """The same parts in the same order, with the document's date in place of the clock's."""
+    out = BytesIO()
+    with ZipFile(BytesIO(content)) as before, ZipFile(out, "w", ZIP_DEFLATED) as after:
+        for name, data in _parts(before):
+            info = ZipInfo(name, (issued.year, issued.month, issued.day, 0, 0, 0))
+            info.compress_type = ZIP_DEFLATED
+            after.writestr(info, data)
+    return out.getvalue()
+
+
+def _parts(archive: ZipFile) -> Iterator[tuple[str, bytes]]:
+    for name in archive.namelist():
+        yield name, archive.read(name)
