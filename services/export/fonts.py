@@ -49,7 +49,7 @@ class Fonts:
             return text
         missing = {c for c in text if ord(c) not in self.characters and not _SILENT.match(c)}
         for character in missing:
-            log.warning("no font has U+%04X", ord(character))
+            log.warning("no font has a character; its code is printed")
             text = text.replace(character, f"〔U+{ord(character):04X}〕")
         return text
 
