@@ -11,9 +11,9 @@ from typing import Any
 import xlsxwriter
 from openpyxl.utils import get_column_letter as letter
 
-from shared.notices import layout
 from services.intake.office import STILL
 from services.intake.stamp import NAME, PROPERTY, TITLE, stamp_of
+from shared.notices import layout
 from shared.notices.columns import Column
 from shared.notices.forms import FormJudge
 from shared.notices.model import Form, Notice
