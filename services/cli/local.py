@@ -161,7 +161,7 @@ class Local:
             cwd=ROOT,
         )
 
-    def ready(self, timeout: float = 30) -> None:
+    def ready(self, timeout: float = 90) -> None:
         """Wait until every service says so itself."""
         for name in self.names:
             wait_until(lambda name=name: self._is_ready(name), timeout, f"{name} to be ready")  # type: ignore[misc]

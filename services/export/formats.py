@@ -4,12 +4,10 @@ How each looks is in its own module; where the files are kept is in `publish.py`
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
-from pydantic_core import to_json
-
-from services.export import sheet, table
+from services.export import pdf, plain, sheet, table, word
 from services.export.official import Document
 from services.export.table import Row
 from shared.contracts.catalogue import CatalogueFile
@@ -24,17 +22,18 @@ class Maker(Protocol):
 
 FORMATS: dict[str, Maker] = {
     "xlsx": sheet.catalogue,
+    "docx": word.catalogue,
+    "pdf": pdf.catalogue,
+    "csv": plain.csv,
+    "json": plain.json,
 }
 """By the ending of the file; the first is the one that a catalogue's own digest is of."""
 FIRST = next(iter(FORMATS))
 
 
-def _plain(document: Document) -> bytes:
-    return to_json(asdict(document), indent=2) + b"\n"
-
-
 OFFICIAL: dict[str, Callable[[Document], bytes]] = {
-    "json": _plain,
+    "docx": word.official_list,
+    "pdf": pdf.official_list,
 }
 """The formats of an official document, in the same way."""
 

@@ -63,7 +63,6 @@ PURE = (
     "services/notify/undelivered.py",
     "services/notify/pace.py",
     "services/export/bundle.py",
-    "services/export/formats.py",
     "services/export/lists.py",
     "services/export/official.py",
     "services/export/sheet.py",
