@@ -136,7 +136,7 @@ WRITERS = {
 }
 """Every module that writes a file a spreadsheet program opens, and where what strangers write is tried on it."""
 WRITES = re.compile(
-    r"xlsxwriter\.Workbook|import Workbook|openpyxl\.Workbook|\.save\(|csv\.(?:DictW|w)riter|\bto_csv\b"
+    r"xlsxwriter\.Workbook|import Workbook|openpyxl\.Workbook|\bbook\.save\(|csv\.(?:DictW|w)riter|\bto_csv\b"
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import docx
 import pytest
 from openpyxl import load_workbook
 
@@ -234,8 +235,9 @@ def test_the_final_list_is_written_as_a_document(local: Local, number: str, tmp_
     status, said = ended(local, *asked, tmp_path)
     assert status == 0, said
     files = {Path(path).suffix: Path(path) for path in json.loads(said)["files"]}
-    told = json.loads(files[".json"].read_text())
-    assert told["date"] == "2025-03-19"
-    assert any("中小企业服务活动清单（1项）" in annex for annex in told["annexes"])
+    assert set(files) == {".docx", ".pdf"}
+    text = "\n".join(paragraph.text for paragraph in docx.Document(str(files[".docx"])).paragraphs)
+    assert "2025年3月19日" in text
+    assert "中小企业服务活动清单（1项）" in text
     status, said = ended(local, *asked, tmp_path, "--kind", "proposed")
     assert (status, "没有公示" in said) == (1, True)
