@@ -15,6 +15,7 @@ import pytest
 import xlsxwriter
 from python_calamine import CalamineWorkbook
 
+from services.cli import dossier
 from services.export.sheet import catalogue
 from services.export.table import Row, clean, for_everybody
 from services.intake.marking import mark
@@ -131,6 +132,7 @@ WRITERS = {
     "services/export/sheet.py": "every column of every catalogue, above",
     "services/intake/marking.py": "every cell of a workbook that came in, above",
     "services/intake/template.py": "only what a notice says; read back in tests/unit/test_round_trip.py",
+    "services/cli/dossier.py": "the history of a case, below",
     "services/cli/letters.py": "an example of an attachment, with one word of ours",
     "services/cli/demo/papers.py": "example filings, which intake reads like any other",
 }
@@ -138,6 +140,13 @@ WRITERS = {
 WRITES = re.compile(
     r"xlsxwriter\.Workbook|import Workbook|openpyxl\.Workbook|\bbook\.save\(|csv\.(?:DictW|w)riter|\bto_csv\b"
 )
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if re.match(r"[=+\-@＝＋－＠\t\r]", text)])
+def test_a_cell_of_a_csv_begins_with_a_quote_where_it_would_be_a_formula(text: str) -> None:
+    """A CSV has no types: only its first character keeps a cell a text."""
+    assert dossier._text(text) == f"'{text}"
+    assert dossier._text("材料齐全") == "材料齐全"
 
 
 def test_no_writer_of_tables_is_left_out() -> None:
