@@ -132,13 +132,16 @@ WRITERS = {
     "services/export/sheet.py": "every column of every catalogue, above",
     "services/intake/marking.py": "every cell of a workbook that came in, above",
     "services/intake/template.py": "only what a notice says; read back in tests/unit/test_round_trip.py",
+    "services/intake/card_template.py": "only what a notice says, too",
+    "services/export/plain.py": "a CSV; tests/unit/test_paper.py",
+    "services/export/word.py": "no spreadsheet: a DOCX, where nothing is computed",
     "services/cli/dossier.py": "the history of a case, below",
     "services/cli/letters.py": "an example of an attachment, with one word of ours",
     "services/cli/demo/papers.py": "example filings, which intake reads like any other",
 }
 """Every module that writes a file a spreadsheet program opens, and where what strangers write is tried on it."""
 WRITES = re.compile(
-    r"xlsxwriter\.Workbook|import Workbook|openpyxl\.Workbook|\bbook\.save\(|csv\.(?:DictW|w)riter|\bto_csv\b"
+    r"xlsxwriter\.Workbook|import Workbook|openpyxl\.Workbook|\bbook\.save\(|csv\w*\.(?:DictW|w)riter|\bnew_book\("
 )
 
 
