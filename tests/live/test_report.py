@@ -207,13 +207,13 @@ def test_the_funnel_is_what_the_tables_say(local: Local, told: tuple[dict[str, A
     assert [row["到过"] for row in told[0]["round"]] == [8, 7, 6, 1, 1, 1]
 
 
-def test_coverage_and_dates_are_what_the_tables_say(local: Local, told: tuple[dict[str, Any], Path]) -> None:
+def test_districts_and_dates_are_what_the_tables_say(local: Local, told: tuple[dict[str, Any], Path]) -> None:
     by_district = dict(sql(local, f"select district, count(*) from {CASES} group by district"))
     names = {a.short: a.district for a in Directory.load().of_kind("K2")}
-    found = {names[row["区"]]: row["受理"] for row in told[0]["coverage"]}
+    found = {names[row["区"]]: row["受理"] for row in told[0]["districts"]}
     assert {d: str(n) for d, n in found.items() if n} == by_district
     assert len(found) == 11
-    assert sum(row["已列入或已发布"] for row in told[0]["coverage"]) == 1
+    assert sum(row["已列入或已发布"] for row in told[0]["districts"]) == 1
     due = sql(local, f"select due, count(*) from {CASES} where due is not null group by due order by due")
     waiting = [row for row in told[0]["ahead"] if row["类别"] == "办理期限"]
     assert sum(row["项目"] for row in waiting) == sum(int(n) for _, n in due) == 2
@@ -227,7 +227,7 @@ def test_the_pictures_are_there_and_say_the_same(told: tuple[dict[str, Any], Pat
     figures, folder = told
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         [
-            *(f"{name}.{ext}" for name in ("round", "coverage", "ahead") for ext in ("svg", "png")),
+            *(f"{name}.{ext}" for name in ("round", "districts", "ahead") for ext in ("svg", "png")),
             "report.html",
         ]
     )

@@ -69,7 +69,7 @@ PURE = (
     "services/export/table.py",
     "services/cli/report/figure.py",
     "services/cli/report/funnel.py",
-    "services/cli/report/coverage.py",
+    "services/cli/report/districts.py",
     "services/cli/report/ahead.py",
     "services/cli/report/page.py",
     "services/export/paper.py",

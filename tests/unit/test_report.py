@@ -23,7 +23,7 @@ from services.cli import main, report
 from services.cli.common import Fail
 from services.cli.report import draw
 from services.cli.report.ahead import MOST, Waiting, ahead
-from services.cli.report.coverage import Standing, coverage, districts
+from services.cli.report.districts import Standing, by_district, districts
 from services.cli.report.figure import Figure
 from services.cli.report.funnel import Filed, Part, Way, funnel, parts, tracks
 from services.cli.report.page import page
@@ -59,7 +59,7 @@ def by_districts(*cases: int, stage: str = "active") -> list[Standing]:
     ]
 
 
-COVERED = coverage(
+COVERED = by_district(
     STATIONS, DIRECTORY, [*by_districts(3, 0, 7), *by_districts(1, 2, stage="collation")], TODAY
 )
 WAITING = (
@@ -166,10 +166,10 @@ def test_nothing_is_lost_between_two_steps(walked: tuple[Notice, list[Way]]) -> 
         assert all(min(p.came, p.here, p.returned, p.stopped) >= 0 for p in track)
 
 
-# --- coverage ----------------------------------------------------------------------------------------
+# --- districts ----------------------------------------------------------------------------------------
 
 
-def test_coverage_shows_targets_beside_what_there_is_and_every_district() -> None:
+def test_districts_shows_targets_beside_what_there_is_and_every_district() -> None:
     assert COVERED.rows[:2] == (
         ("中小企业服务站", "", 10, "100个", "R-STA-050，站点指引·二(一)"),
         ("有服务站的区", "", 2, "11个区", "R-STA-051，站点指引·二(一)"),
@@ -181,14 +181,14 @@ def test_coverage_shows_targets_beside_what_there_is_and_every_district() -> Non
 
 
 def test_a_target_that_is_exceeded_is_drawn_as_such_and_one_that_is_about_says_so() -> None:
-    covered = coverage(GUILDS, DIRECTORY, [Standing("990101", "listed", 25)], TODAY)
+    covered = by_district(GUILDS, DIRECTORY, [Standing("990101", "listed", 25)], TODAY)
     assert covered.rows[0][1:4] == ("", 25, "10家左右")
     aim, now = (covered.spec["vconcat"][0]["data"]["values"][0][key] for key in ("aim", "now"))
     assert (aim, now) == (0.4, 1)
 
 
 def test_a_notice_without_targets_shows_what_is_published() -> None:
-    covered = coverage(COLLECTION, DIRECTORY, by_districts(3, stage="published"), TODAY)
+    covered = by_district(COLLECTION, DIRECTORY, by_districts(3, stage="published"), TODAY)
     assert covered.columns == ("区", "受理", "已列入或已发布")
     assert covered.notes[0] == "本通知没有写明目标数。"
 
@@ -198,7 +198,7 @@ def test_districts_are_those_of_the_city_that_issued_the_notice() -> None:
     assert [a.short for a in districts(GUILDS, other)] == ["临江区"]
     assert len(districts(COLLECTION, other)) == 11
     # A case of nobody's district is not lost.
-    covered = coverage(COLLECTION, other, [Standing("440100", "published", 4)], TODAY)
+    covered = by_district(COLLECTION, other, [Standing("440100", "published", 4)], TODAY)
     assert covered.rows[-1] == ("市级或其他", 4, 4)
 
 
@@ -308,7 +308,7 @@ def test_an_svg_brings_every_letter_that_it_has(figure: Figure) -> None:
 
 def test_a_letter_that_the_font_lacks_is_no_box_in_a_png() -> None:
     """The negative control is the same figure without it."""
-    rare = coverage(COLLECTION, replace_agencies(DIRECTORY, "440199", "𠮷祥区"), (), TODAY)
+    rare = by_district(COLLECTION, replace_agencies(DIRECTORY, "440199", "𠮷祥区"), (), TODAY)
     with pytest.raises(Fail, match=r"U\+20BB7"):
         draw.png(rare)
     assert "𠮷祥区" in "".join(texts(draw.svg(rare)))

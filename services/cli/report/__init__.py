@@ -1,6 +1,6 @@
 """`yiqi report`: how a round goes, as a table here and as pictures in a folder.
 
-What is counted is in `counts.py`, what a figure shows in `funnel.py`, `coverage.py` and `ahead.py`.
+What is counted is in `counts.py`, what a figure shows in `funnel.py`, `districts.py` and `ahead.py`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from services.cli import common
 from services.cli.common import UNUSABLE, JsonOption, console, fail, out, table
 from services.cli.report import counts, draw, page
 from services.cli.report.ahead import ahead
-from services.cli.report.coverage import coverage
+from services.cli.report.districts import by_district
 from services.cli.report.figure import Figure
 from services.cli.report.funnel import funnel
 from shared.notices.calendar import SHANGHAI
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class What(StrEnum):
-    ROUND, COVERAGE, AHEAD, ALL = "round", "coverage", "ahead", "all"
+    ROUND, DISTRICTS, AHEAD, ALL = "round", "districts", "ahead", "all"
 
 
 class Format(StrEnum):
@@ -40,7 +40,7 @@ class Format(StrEnum):
 def report(
     what: Annotated[
         What,
-        typer.Argument(help="round 办理进度，coverage 各区覆盖，ahead 今后的期限，all 全部"),
+        typer.Argument(help="round 办理进度，districts 各区覆盖，ahead 今后的期限，all 全部"),
     ],
     notice: Annotated[str | None, typer.Option(help="通知编号；ahead 可以不写，即全部通知")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="把图放在哪个文件夹；不写则只看表格")] = None,
@@ -91,8 +91,8 @@ async def drawn(
     if what in (What.ROUND, What.ALL):
         ways = await counts.ways(conn, first.id)
         found.append(funnel(first, await counts.filed(conn, first.id), ways, today))
-    if what in (What.COVERAGE, What.ALL):
-        found.append(coverage(first, directory, await counts.standing(conn, first.id), today))
+    if what in (What.DISTRICTS, What.ALL):
+        found.append(by_district(first, directory, await counts.standing(conn, first.id), today))
     if what in (What.AHEAD, What.ALL):
         waiting = await counts.waiting(conn, first.id if len(notices) == 1 else None)
         found.append(ahead(notices, directory, waiting, today, until))

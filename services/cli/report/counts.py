@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.cli import common
 from services.cli.report.ahead import Waiting
-from services.cli.report.coverage import Standing
+from services.cli.report.districts import Standing
 from services.cli.report.funnel import Filed, Way
 from shared.runtime.database import READER
 

@@ -1,6 +1,6 @@
 """A figure: its numbers as a table, what it says in sentences, and how Vega-Lite is to draw it.
 
-Which numbers it has is in `funnel.py`, `coverage.py` and `ahead.py`; making a picture of it in `draw.py`.
+Which numbers it has is in `funnel.py`, `districts.py` and `ahead.py`; making a picture of it in `draw.py`.
 """
 
 import unicodedata

@@ -1,4 +1,4 @@
-"""The coverage of a round: how many items each district has, and what the notice wants reached beside what there is.
+"""How a round stands in the districts: how many items each district has, and what the notice wants reached beside what there is.
 
 Pure. A target is a number to keep in mind and bounds nothing; that is how it is shown.
 """
@@ -72,7 +72,7 @@ def wanted(target: Target) -> str:
     return f"{target.number}{target.unit}{'左右' if target.about else ''}"
 
 
-def coverage(notice: Notice, directory: Directory, standing: Sequence[Standing], on: date) -> Figure:
+def by_district(notice: Notice, directory: Directory, standing: Sequence[Standing], on: date) -> Figure:
     found = places(notice, directory, standing)
     reached = [(target, now(target, standing)) for target in notice.targets]
     label = "计入目标" if notice.targets else "已列入或已发布"
@@ -87,7 +87,7 @@ def coverage(notice: Notice, directory: Directory, standing: Sequence[Standing],
     subtitle = (*figure.folded(notice.title), f"截至{chinese_date(on)}")
     parts = [_targets(reached)] if reached else []
     return Figure(
-        name="coverage",
+        name="districts",
         title="各区覆盖",
         subtitle=subtitle,
         said="；".join(said) + "。",
