@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from services.export import formats, publish, store
 from services.export.store import Cause
@@ -62,7 +61,7 @@ class Export:
             form = self.form_of(data.notice, data.form)
             if form is not None and form.card is None:
                 # Of a case that never was shown, too: whether it was, another replica may be about to say.
-                changed[data.notice, data.form] = Cause(item.type.name, data.actor, UUID(item.event.id))
+                changed[data.notice, data.form] = Cause(item.type.name, data.actor, item.event.id)
         store.follow(tx.conn, rows, self.form_of)
         store.touch(tx.conn, changed, tx.now)
 
@@ -92,7 +91,7 @@ class Export:
         if wanted.form is not None and notice.by_form[wanted.form].card is not None:
             return problem("form", "这张表不印目录", "卡片式的表逐件存档，不汇成目录", status=422)
         lists = [form for form in notice.forms if form.card is None]
-        cause = Cause(item.type.name, item.token, item.key)
+        cause = Cause(item.type.name, item.token, item.event.id)
         for form in lists if wanted.form is None else (notice.by_form[wanted.form],):
             await store.mine(tx.conn, notice.id, form.id, wait=True)
             await self._catalogue(tx, notice, form, cause, public=wanted.public)

@@ -85,7 +85,7 @@ class Version(Table, table=True):
     at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     fact: str
     by: str | None
-    event: UUID | None
+    event: str | None
 
 
 class Stale(Table, table=True):
@@ -99,7 +99,7 @@ class Stale(Table, table=True):
     touched: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     fact: str
     by: str
-    event: UUID
+    event: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Cause:
 
     fact: str
     by: str
-    event: UUID
+    event: str
 
 
 @dataclass(frozen=True)

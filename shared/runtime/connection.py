@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
+from shared.runtime import shim
 from shared.runtime.accounts import inbox
 from shared.runtime.settings import Settings
 
@@ -32,6 +33,7 @@ async def connect(
     error_cb: Callable[[Exception], Awaitable[None]] | None = None,
 ) -> Client:
     """At once or not at all, for commands: what goes wrong is the caller's to tell, and nobody else's."""
+    shim.read()
     context = tls(settings)
     if context:
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of the way in which nats-py closes

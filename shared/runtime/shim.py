@@ -42,12 +42,17 @@ def _message(self: Client, sid: int, subject: bytes, reply: bytes, data: bytes, 
     return _build_message(self, sid, subject, reply, data, headers)
 
 
-def install() -> None:
-    """Once per process, before the first connection."""
-    assert asyncio.TimeoutError is TimeoutError  # since Python 3.11; `Pull.fetch` relies on it
+def read() -> None:
+    """What any process of ours needs that reads messages, a command too; before the first connection."""
     Client._process_headers = _headers  # type: ignore[method-assign]
     Client._build_message = _message  # type: ignore[method-assign]
-    JetStreamContext.PullSubscription = Pull  # type: ignore[misc]
     # Where somebody has installed `fast_mail_parser`, nats-py reads headers with it and their values are
     # lists: no event in binary mode could be read, and the whole batch would come again for ever.
     vars(nats.aio.client)["parse_email"] = None
+
+
+def install() -> None:
+    """Once per service, before the first connection: its batches, too, are fetched by us."""
+    assert asyncio.TimeoutError is TimeoutError  # since Python 3.11; `Pull.fetch` relies on it
+    read()
+    JetStreamContext.PullSubscription = Pull  # type: ignore[misc]

@@ -56,7 +56,7 @@ class Crash:
     def begin(self, service: str, start: int) -> None:
         self.service = service
         self.chance.seed(f"{service}/{start}")
-        self.sparing = start % 2 == 1
+        self.sparing = start % 2 == 0
         self._choose()
 
     @property

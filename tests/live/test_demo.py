@@ -28,8 +28,9 @@ from python_calamine import CalamineWorkbook
 from services.cli.demo import faults, rows, run
 from services.cli.demo.look import twice
 from services.cli.demo.rows import Event, Package
+from services.export.table import cell_text
 from shared.notices.load import load_all
-from shared.notices.values import contact, printed, same
+from shared.notices.values import contact, same
 from shared.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def test_the_catalogues_show_what_was_filed_and_chosen(played: Played) -> None:
                     alone = venue.get(str(row[names])) if column.key == "venue" else None
                     assert cell == (alone or str(typed[column.key]))
                 elif column.type == "contact":
-                    assert cell == printed(contact(str(typed[column.key])).model_dump())
+                    assert cell == cell_text(column, contact(str(typed[column.key])).model_dump())
                 elif column.type == "choice" and column.key != form_.group:
                     assert same(str(typed[column.key])).strip("“”")[:4] in same(str(cell))
 

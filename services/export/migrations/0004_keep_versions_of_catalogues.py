@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("fact", sa.String(), nullable=False),
         sa.Column("by", sa.String(), nullable=True),
-        sa.Column("event", sa.Uuid(), nullable=True),
+        sa.Column("event", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("notice", "form", "public", "version"),
         schema="export",
     )
@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("touched", sa.DateTime(timezone=True), nullable=False),
         sa.Column("fact", sa.String(), nullable=False),
         sa.Column("by", sa.String(), nullable=False),
-        sa.Column("event", sa.Uuid(), nullable=False),
+        sa.Column("event", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("notice", "form"),
         schema="export",
     )
