@@ -121,12 +121,11 @@ async def pool(port: int, n: int, connections: int, how: str) -> None:
     todo = iter(range(n))
     sender = Address("益企服务平台", addr_spec="yiqi@yiqi.test")
     now = datetime.now(UTC)
+    written = Letters.load()
     ready = [
         (
             one.address,
-            compose(
-                one, letters=Letters.load(), message_id_domain="yiqi.test", sender=sender, date=now
-            ).as_bytes(),
+            compose(one, letters=written, message_id_domain="yiqi.test", sender=sender, date=now).as_bytes(),
         )
         for one in (letters(n, f"pool-{time.time_ns()}") if how == READY else ())
     ]
