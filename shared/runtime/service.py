@@ -329,7 +329,9 @@ class _State:
             await asyncio.sleep(1)
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        # Not for ever: `asyncio.wait_for` of Python 3.11, of which nats-py is full, loses a cancellation that comes
+        # together with its result, and `stop` would wait for a step that comes again and again.
+        while not _State.stopping:
             try:
                 await step()
             except asyncio.CancelledError:

@@ -31,6 +31,7 @@ from shared.runtime.streams import CONSUMERS, DAYS, IN, OUT, STREAMS, Drift, age
 
 ROOT = Path(__file__).parents[2]
 NAME = "intake"
+SABOTAGED = {"PYTHONPATH": str(Path(__file__).parent / "sabotage")}
 WHO = unlisted("进程测试机构").code
 
 
@@ -188,6 +189,23 @@ def test_sigterm_ends_it_quickly_and_loses_nothing(running: Local) -> None:
     assert rows.strip() == "200|1"
 
 
+def test_a_lost_cancellation_does_not_keep_it(running: Local) -> None:
+    ended = running.running[NAME]
+    ended.send_signal(signal.SIGTERM)
+    assert ended.wait(20) == 0
+    known = running.extra
+    running.extra = {**known, **SABOTAGED, "SABOTAGE": "deaf"}
+    try:
+        running.launch(NAME)
+    finally:
+        running.extra = known
+    running.ready()
+    deaf = running.running[NAME]
+    deaf.send_signal(signal.SIGTERM)
+    assert deaf.wait(20) == 0
+    assert log(running)[-1]["message"] == "stopped"
+
+
 async def _delete(local: Local) -> None:
     async with as_(local, PROVISIONER) as js:
         await js.delete_consumer(IN, "intake-in")
@@ -275,8 +293,7 @@ def _held(local: Local) -> float:
 @pytest.mark.parametrize("told", [True, False], ids=["told", "control: not told"])
 def test_an_outage_spends_no_deliveries(tmp_path: Path, told: bool) -> None:
     """With an ack_wait of 3 s: what is worked on and what waits behind it is told to be in progress."""
-    sabotage = {"PYTHONPATH": str(Path(__file__).parent / "sabotage")}
-    sabotage["SABOTAGE"] = "hasten" if told else "hasten,idle"
+    sabotage = {**SABOTAGED, "SABOTAGE": "hasten" if told else "hasten,idle"}
     ids = [f"outage-{n}" for n in range(30)]
     here = Local(tmp_path, sync_always=False, mail=False, extra=sabotage, services=(NAME,))
     with ExitStack() as stack:

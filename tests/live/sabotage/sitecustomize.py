@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import importlib.abc
 import importlib.util
 import os
@@ -27,6 +28,16 @@ def idle(service: ModuleType) -> None:
         pass
 
     service._State._keep = idling
+
+
+def deaf(service: ModuleType) -> None:
+    """A step that loses its cancellation, as one in `asyncio.wait_for` of Python 3.11 does now and then."""
+
+    async def watching(state: Any) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    service._State._watch = watching
 
 
 def dawdle(store: ModuleType) -> None:
@@ -86,6 +97,7 @@ def halfway(pending: ModuleType) -> None:
 CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
     "hasten": ("shared.runtime.streams", hasten),
     "idle": ("shared.runtime.service", idle),
+    "deaf": ("shared.runtime.service", deaf),
     "dawdle": ("services.notify.store", dawdle),
     "impatient": ("shared.runtime.delivery", impatient),
     "bare": ("shared.runtime.shim", bare),
