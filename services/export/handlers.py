@@ -137,10 +137,14 @@ class Export:
         last = await store.last(tx.conn, notice.id, form.id, public=public)
         if not rows and last is None:
             return
+        content = formats.content(notice, form, rows, public=public)
+        if last is not None and last.content == content:
+            return
         # In a thread: the loop must turn, and a long annex takes seconds.
         files = await asyncio.to_thread(formats.render, notice, form, rows, public=public)
         told = tuple(file.told() for file in files)
         if last is not None and last.files == [one.model_dump(mode="json") for one in told]:
+            store.unchanged(tx.conn, notice.id, form.id, content, public=public)
             return
         made = CataloguePublished(
             notice=notice.id,
@@ -161,7 +165,7 @@ class Export:
             if self.context.settings.catalogues:
                 folder = self.context.settings.catalogues / notice.id
                 await asyncio.to_thread(publish.to_folder, folder, file.name, file.data)
-        await store.keep(tx.conn, made, cause, tx.now)
+        await store.keep(tx.conn, made, content, cause, tx.now)
         # A version is made once, so these ids are its own; an attempt that was rolled back has said nothing.
         annex = (notice.id, form.id, "public" if public else "internal")
         tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, *annex, made.version)

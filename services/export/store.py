@@ -66,6 +66,8 @@ class Catalogue(Table, table=True):
     published_on: date
     version: int = Field(sa_column_kwargs={"server_default": "1"})
     files: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False, server_default="[]"))
+    content: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """Of all that the files are made from (`formats.content`): while it is the same, none is made again."""
 
 
 class Version(Table, table=True):
@@ -225,23 +227,32 @@ def settle(conn: Connection, done: Mark) -> None:
 async def last(conn: Connection, notice: str, form: str, *, public: bool) -> Any:
     """The catalogue that stands: its version, rows, digest and files; None before the first."""
     found = await conn.execute(
-        "select version, rows, sha256, files from export.catalogue "
+        "select version, rows, sha256, files, content from export.catalogue "
         "where notice = :notice and form = :form and public = :public",
         {"notice": notice, "form": form, "public": public},
     )
     return found.one_or_none()
 
 
-async def keep(conn: Connection, made: CataloguePublished, cause: Cause, now: datetime) -> None:
+def unchanged(conn: Connection, notice: str, form: str, content: str, *, public: bool) -> None:
+    """Other content gave the same bytes: they need not be made for it again."""
+    conn.later(
+        "update export.catalogue set content = :content where notice = :notice and form = :form and public = :public",
+        {"notice": notice, "form": form, "public": public, "content": content},
+    )
+
+
+async def keep(conn: Connection, made: CataloguePublished, content: str, cause: Cause, now: datetime) -> None:
     """Remember a catalogue as the one that stands, and among the versions that there were."""
     whole = made.model_dump(mode="json")
     await put(
         conn,
         "export.catalogue",
-        [whole],
+        [{**whole, "content": content}],
         "on conflict (notice, form, public) do update set title = excluded.title, rows = excluded.rows, "
         "sha256 = excluded.sha256, object = excluded.object, size = excluded.size, "
-        "published_on = excluded.published_on, version = excluded.version, files = excluded.files",
+        "published_on = excluded.published_on, version = excluded.version, files = excluded.files, "
+        "content = excluded.content",
     )
     kept = {name: whole[name] for name in ("notice", "form", "public", "version", "rows", "sha256", "files")}
     await put(conn, "export.version", [{**kept, "at": now, **asdict(cause)}], then="")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import nats
 import pytest
@@ -132,18 +133,48 @@ async def test_what_changes_nothing_is_no_version(here: tuple[str, str]) -> None
 async def test_the_request_of_the_city_is_answered_at_once_and_said_once(here: tuple[str, str]) -> None:
     async with lab(here) as one:
         await one.publish(1)
-        data = CatalogueRequested(notice=NOTICE, form="F3")
-        event = registry.CATALOGUE_REQUESTED.event(data, "ask", at=BEGIN, source=f"urn:cn:gov:gz:{CITY}:oa")
-        raw = Raw(registry.CATALOGUE_REQUESTED.subject(CITY), event.wire(), None, IN, 1, BEGIN)
-        await one.context.delivery.handle("export-in", [raw])
+        await asked(one, "ask")
         assert await one.versions() == [(1, 1)]
         assert await one.versions(public=True) == []  # as asked
         (kept,) = await one.rows("select fact, by from export.version")
         assert kept == {"fact": "catalogue.requested", "by": CITY}
         await one.sweep(LONG)  # the mark is still there; what it leads to is the other variant alone
         assert await facts(one) == [("published", False, 1), ("published", True, 1)]
-        await one.context.delivery.handle("export-in", [raw])
+        await asked(one, "ask")
         assert await one.versions() == [(1, 1)]
+
+
+async def asked(one: Replica, *ids: str) -> None:
+    """The city asks for F3, under these ids, all in one batch."""
+    data = CatalogueRequested(notice=NOTICE, form="F3")
+    type_ = registry.CATALOGUE_REQUESTED
+    events = [type_.event(data, id_, at=BEGIN, source=f"urn:cn:gov:gz:{CITY}:oa") for id_ in ids]
+    raws = [Raw(type_.subject(CITY), e.wire(), None, IN, n, BEGIN) for n, e in enumerate(events, 1)]
+    await one.context.delivery.handle("export-in", raws)
+
+
+async def test_what_is_asked_for_again_is_not_printed_again(
+    here: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until something that is printed has changed, be it that contact data was let go; then once."""
+    printed, render = [], formats.render
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        printed.append(named)
+        return render(*arguments, **named)
+
+    monkeypatch.setattr(formats, "render", counted)
+    async with lab(here) as one:
+        await one.publish(1)
+        await asked(one, *(f"ask-{n}" for n in range(10)))
+        assert (len(printed), await one.versions()) == (1, [(1, 1)])
+        await one.rows("delete from export.contact returning true as gone")
+        await asked(one, "after", "and again")
+        assert (len(printed), await one.versions()) == (2, [(1, 1), (2, 1)])
+        monkeypatch.setattr(formats, "content", lambda *_, **__: str(uuid4()))
+        await asked(one, "control")
+        await asked(one, "control too")
+        assert (len(printed), await one.versions()) == (4, [(1, 1), (2, 1)])
 
 
 # --- no storm --------------------------------------------------------------------------------------------

@@ -19,6 +19,10 @@ def upgrade() -> None:
         sa.Column("files", postgresql.JSONB(), server_default="[]", nullable=False),
         schema="export",
     )
+    # Empty for what an earlier release has made: it is made once more, and is no new version if nothing differs.
+    op.add_column(
+        "catalogue", sa.Column("content", sa.String(), server_default="", nullable=False), schema="export"
+    )
     op.create_table(
         "version",
         sa.Column("notice", sa.String(), nullable=False),
