@@ -74,19 +74,26 @@ async def eventually(
         await asyncio.sleep(POLL_SECONDS)
 
 
-_HANDED_OUT: set[int] = set()
-"""Whoever was given a port may not listen on it yet."""
-
-
 def free_port() -> int:
-    """A port nobody listens on, from below the range the kernel gives to outgoing connections; never one twice."""
-    port = wait_until(lambda: _if_new(20_000 + secrets.randbelow(12_000)), what="a free port")
-    _HANDED_OUT.add(port)
+    """A port that nobody has, from below the range the kernel gives to outgoing connections; never one twice.
+
+    Whoever gets it may not listen on it for long. Bound for the life of this process, it is given to no other one; a
+    server binds beside that, since neither this socket nor an ended server's listens.
+    """
+    return wait_until(lambda: _hold(20_000 + secrets.randbelow(12_000)), what="a free port")
+
+
+def _hold(port: int) -> int:
+    held = socket.socket()
+    try:
+        held.bind((HOST, port))
+    except OSError:
+        held.close()
+        return 0
+    # Only now: with it, the bind would have succeeded beside the one that another process holds.
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.detach()
     return port
-
-
-def _if_new(port: int) -> int:
-    return 0 if port in _HANDED_OUT else _if_free(port)
 
 
 def _if_free(port: int) -> int:

@@ -137,6 +137,15 @@ sys.stdin.read()
         assert server.sql("SELECT 1") == "1\n"
 
 
+def test_a_port_is_given_to_one_process_only() -> None:
+    port = free_port()
+    again = f"from shared.runtime import embedded; print(embedded._hold({port}))"
+    other = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "0"
+    with socket.create_server(("127.0.0.1", port)):  # and to that one it is of use
+        pass
+
+
 def test_a_port_in_use_and_a_wrong_setting_are_reported(tmp_path: Path) -> None:
     with Nats(tmp_path / "first") as first, pytest.raises(ServerFailed, match="taken by another program"):
         Nats(tmp_path / "second", port=first.port).start()
