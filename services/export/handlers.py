@@ -70,16 +70,26 @@ class Export:
         return compiled.notice.by_form.get(form) if compiled else None
 
     async def on_in(self, tx: Tx, items: Sequence[Item]) -> None:
+        """An annex is made once a batch, however many ask for it: what they all get is committed with them."""
+        asked: dict[tuple[str, str, bool], Cause] = {}
         for item in items:
-            wrong = await self._make(tx, item, item.data)
-            if wrong:
+            wanted: CatalogueRequested = item.data
+            if wrong := self._wrong(item, wanted):
                 tx.refuse(item, wrong)
-            else:
-                tx.answer(
-                    item, registry.EVENT_ACCEPTED, EventAccepted(accepted=item.event.id, type=item.event.type)
-                )
+                continue
+            for form in self._lists(wanted.notice) if wanted.form is None else (wanted.form,):
+                cause = Cause(item.type.name, item.token, item.event.id)
+                asked.setdefault((wanted.notice, form, wanted.public), cause)
+            tx.answer(
+                item, registry.EVENT_ACCEPTED, EventAccepted(accepted=item.event.id, type=item.event.type)
+            )
+        for notice_id, form_id, public in sorted(asked):  # in one order, so that replicas wait and never both
+            notice = self.notices[notice_id].notice
+            await store.mine(tx.conn, notice_id, form_id, wait=True)
+            cause = asked[notice_id, form_id, public]
+            await self._catalogue(tx, notice, notice.by_form[form_id], cause, public=public)
 
-    async def _make(self, tx: Tx, item: Item, wanted: CatalogueRequested) -> Problem | None:
+    def _wrong(self, item: Item, wanted: CatalogueRequested) -> Problem | None:
         compiled = self.notices.get(wanted.notice)
         if compiled is None:
             return problem("notice", "没有这个通知", "请核对通知编号", status=404)
@@ -90,12 +100,10 @@ class Export:
             return problem("form", "没有这张表", f"现有：{'、'.join(notice.by_form)}", status=404)
         if wanted.form is not None and notice.by_form[wanted.form].card is not None:
             return problem("form", "这张表不印目录", "卡片式的表逐件存档，不汇成目录", status=422)
-        lists = [form for form in notice.forms if form.card is None]
-        cause = Cause(item.type.name, item.token, item.event.id)
-        for form in lists if wanted.form is None else (notice.by_form[wanted.form],):
-            await store.mine(tx.conn, notice.id, form.id, wait=True)
-            await self._catalogue(tx, notice, form, cause, public=wanted.public)
         return None
+
+    def _lists(self, notice: str) -> list[str]:
+        return [form.id for form in self.notices[notice].notice.forms if form.card is None]
 
     async def update(self, context: Context) -> None:
         """Every second: make the catalogues anew of which cases were published or closed. A request does not take the

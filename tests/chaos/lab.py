@@ -25,15 +25,17 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from shared.runtime import SERVICES, files
-from shared.runtime.accounts import DESK, OPERATOR, PROVISIONER, USERS, inbox
+from shared.runtime.accounts import DESK, PROVISIONER, USERS, inbox
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import CONSUMERS, IN, OUT
 from tests.bench import machine
 from tests.bench.work import offset
 from tests.chaos.ledger import Chain, Sent
 from tests.chaos.oracle import Verdict
+from tests.chaos.places import everything
 from tests.chaos.process import Nursed
 from tests.smtp_stub import Stub
 
@@ -225,24 +227,16 @@ class Field:
                 for t in tables
             }
 
-    async def stream(self, name: str) -> AsyncIterator[Msg]:
-        """Everything that is in a stream, from its beginning."""
-        messages = (await self.js.stream_info(name)).state.messages
-        subscription = await self.js.subscribe("sme.>", stream=name, ordered_consumer=True)
-        for _ in range(messages):
-            yield await subscription.next_msg(timeout=60)
-        await subscription.unsubscribe()
-
     async def waits(self, chains: Sequence[Chain]) -> float:
         """The seconds within which 99 of 100 of these were answered, by the clock of the bus."""
         filed = {seq: s.id for chain in chains for s in chain for seq in s.seqs[:1]}
         at = {
             filed[m.metadata.sequence.stream]: m.metadata.timestamp
-            async for m in self.stream(IN)
+            async for m in everything(self.js, IN)
             if m.metadata.sequence.stream in filed
         }
         took = []
-        async for message in self.stream(OUT):
+        async for message in everything(self.js, OUT):
             data = json.loads(message.data)["data"]
             if came := at.pop(str(data.get("accepted") or (data.get("rejected") or {}).get("id")), None):
                 took.append((message.metadata.timestamp - came).total_seconds())
@@ -309,7 +303,7 @@ class Field:
         """Every answer in the stream, read from its beginning: the event, the answer, and the ids that it had. One
         answer twice under one id is one; two ids are two."""
         found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        async for message in self.stream(OUT):
+        async for message in everything(self.js, OUT):
             self._note(message, found)
         return found
 
@@ -381,25 +375,41 @@ async def field(
         lab = Lab(directory, server.port, changes, **more)
         connections: list[Client] = []
         speakers: dict[str, Client] = {}
+        listening: asyncio.Task[None] | None = None
         try:
             await asyncio.to_thread(lab.start, 60)
             connections.append(client := await lasting(lab, PROVISIONER))
-            connections.append(listener := await lasting(lab, OPERATOR))
             here = Field(lab, server, client, {}, speakers)
 
-            async def answered(message: Msg) -> None:
-                data = json.loads(message.data)["data"]
-                id_ = data.get("accepted") or (data.get("rejected") or {}).get("id")
-                if id_ in here.waiting:
-                    here.waiting[id_].set()
-
-            await listener.subscribe("sme.out.v1.*.event.*", cb=answered)
+            listening = asyncio.create_task(_listen(client, here.waiting))
             yield here
         finally:
             # Also when the test has failed: one that tries to come back lets nobody cancel it, and the loop never ends.
             for one in (*connections, *speakers.values()):
                 await one.close()
             await asyncio.to_thread(lab.stop)
+            if listening:
+                await listening
+
+
+async def _listen(client: Client, waiting: Mapping[str, asyncio.Event]) -> None:
+    """Set what is answered. From the stream: a subscriber that is away for a moment misses what is said meanwhile, and
+    an officer would wait for his answer for ever."""
+    config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=5)
+    reader = await client.jetstream(timeout=2).pull_subscribe(">", durable="lab", stream=OUT, config=config)
+    while not client.is_closed:
+        try:
+            messages = await reader.fetch(200, timeout=1)
+        except (TimeoutError, OSError, nats.errors.Error, nats.js.errors.Error):
+            await asyncio.sleep(0.05)
+            continue
+        for message in messages:
+            data = json.loads(message.data)["data"]
+            id_ = str(data.get("accepted") or (data.get("rejected") or {}).get("id"))
+            if id_ in waiting:
+                waiting[id_].set()
+            with suppress(nats.errors.Error):
+                await message.ack()
 
 
 async def lasting(lab: Lab, who: str) -> Client:

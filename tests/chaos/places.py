@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
@@ -23,6 +24,7 @@ import nats.errors
 import nats.js.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -109,18 +111,33 @@ class Stored:
         return json.loads(self.body)  # type: ignore[no-any-return]
 
 
+async def everything(js: JetStreamContext, stream: str) -> AsyncIterator[Msg]:
+    """Every message of a stream, from its beginning. Asked for, not subscribed to: what nats-py calls an ordered
+    consumer stood still for good on a machine that had other things to do."""
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=300)
+    reader = await js.pull_subscribe(">", stream=stream, config=config)
+    left, until = (await reader.consumer_info()).num_pending or 0, time.monotonic() + 60
+    while left > 0:
+        try:
+            messages = await reader.fetch(min(left, 500), timeout=5)
+        except TimeoutError:
+            if time.monotonic() > until:
+                raise
+            continue
+        left, until = left - len(messages), time.monotonic() + 60
+        for message in messages:
+            yield message
+    await reader.unsubscribe()
+
+
 async def contents(js: JetStreamContext, stream: str) -> dict[int, Stored]:
     """Every message of a stream, by its sequence."""
-    reader = await js.pull_subscribe(">", stream=stream, config=ConsumerConfig(ack_policy=AckPolicy.NONE))
-    left = (await reader.consumer_info()).num_pending or 0
-    found: dict[int, Stored] = {}
-    while left > 0:
-        for m in (messages := await reader.fetch(min(left, 500), timeout=10)):
-            headers = tuple(sorted((m.headers or {}).items()))
-            found[m.metadata.sequence.stream] = Stored(m.subject, headers, m.data, m.metadata.timestamp)
-        left -= len(messages)
-    await reader.unsubscribe()
-    return found
+    return {
+        m.metadata.sequence.stream: Stored(
+            m.subject, tuple(sorted((m.headers or {}).items())), m.data, m.metadata.timestamp
+        )
+        async for m in everything(js, stream)
+    }
 
 
 async def drain(place: Local) -> None:

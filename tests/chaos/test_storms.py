@@ -20,6 +20,7 @@ from shared.runtime.streams import EVT
 from tests.chaos.lab import Field, field
 from tests.chaos.ledger import round_
 from tests.chaos.oracle import Verdict
+from tests.chaos.places import everything
 from tests.smtp_stub import Fault, Step, Stub, say
 
 Tell = Callable[[Verdict], Verdict]
@@ -236,7 +237,7 @@ async def test_order_does_not_matter(tmp_path: Path, full: bool, oracle: Tell) -
         await here.send(chains)
         await here.drained(240)
         before = await here.rows()
-        said = [m async for m in here.stream(EVT)]
+        said = [m async for m in everything(here.js, EVT)]
         random.Random("t19").shuffle(said)
         for message in said:
             found = of_subject(message.subject)

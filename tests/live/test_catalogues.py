@@ -169,12 +169,16 @@ async def test_what_is_asked_for_again_is_not_printed_again(
         await asked(one, *(f"ask-{n}" for n in range(10)))
         assert (len(printed), await one.versions()) == (1, [(1, 1)])
         await one.rows("delete from export.contact returning true as gone")
-        await asked(one, "after", "and again")
+        await asked(one, "after")
         assert (len(printed), await one.versions()) == (2, [(1, 1), (2, 1)])
+        await asked(one, "and again")
+        assert len(printed) == 2
         monkeypatch.setattr(formats, "content", lambda *_, **__: str(uuid4()))
         await asked(one, "control")
         await asked(one, "control too")
         assert (len(printed), await one.versions()) == (4, [(1, 1), (2, 1)])
+        await asked(one, "once", "for", "all")
+        assert len(printed) == 5
 
 
 # --- no storm --------------------------------------------------------------------------------------------
