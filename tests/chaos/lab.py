@@ -25,7 +25,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from shared.runtime import SERVICES, files
 from shared.runtime.accounts import DESK, PROVISIONER, USERS, inbox
@@ -395,21 +395,25 @@ async def field(
 async def _listen(client: Client, waiting: Mapping[str, asyncio.Event]) -> None:
     """Set what is answered. From the stream: a subscriber that is away for a moment misses what is said meanwhile, and
     an officer would wait for his answer for ever."""
-    config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=5)
-    reader = await client.jetstream(timeout=2).pull_subscribe(">", durable="lab", stream=OUT, config=config)
+    last = 0
     while not client.is_closed:
-        try:
-            messages = await reader.fetch(200, timeout=1)
-        except (TimeoutError, OSError, nats.errors.Error, nats.js.errors.Error):
-            await asyncio.sleep(0.05)
-            continue
-        for message in messages:
-            data = json.loads(message.data)["data"]
-            id_ = str(data.get("accepted") or (data.get("rejected") or {}).get("id"))
-            if id_ in waiting:
-                waiting[id_].set()
-            with suppress(nats.errors.Error):
-                await message.ack()
+        # A reader that may not acknowledge, and loses what is on its way with its connection: then another, from there.
+        after = ConsumerConfig(
+            ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=last + 1
+        )
+        with suppress(TimeoutError, OSError, nats.errors.Error, nats.js.errors.Error):
+            reader = await client.jetstream(timeout=2).pull_subscribe(">", stream=OUT, config=after)
+            try:
+                for message in await reader.fetch(200, timeout=1):
+                    if message.metadata.sequence.stream != last + 1:
+                        break
+                    last += 1
+                    data = json.loads(message.data)["data"]
+                    id_ = str(data.get("accepted") or (data.get("rejected") or {}).get("id"))
+                    if id_ in waiting:
+                        waiting[id_].set()
+            finally:
+                await reader.unsubscribe()
 
 
 async def lasting(lab: Lab, who: str) -> Client:
