@@ -93,9 +93,16 @@ def lock(args: list[str]) -> int:
     # Not `uv lock`: its file names the host of every artefact, and installing from it ignores a mirror.
     flags = ("--no-config", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes")
     compile_: list[str | Path] = [UV, "pip", "compile", *flags, "--no-header", "--no-annotate", *args]
-    everything = ("--extra=embedded", "--extra=pictures", "--group=dev", f"--constraints={RUNTIME_LOCK}")
+    everything = (
+        "--extra=embedded",
+        "--extra=pictures",
+        "--extra=traces",
+        "--group=dev",
+        f"--constraints={RUNTIME_LOCK}",
+    )
     return (
-        _run(*compile_, "pyproject.toml", "-o", RUNTIME_LOCK, env=env)
+        # With traces: whoever runs the image turns them on by a variable.
+        _run(*compile_, "pyproject.toml", "--extra=traces", "-o", RUNTIME_LOCK, env=env)
         or _run(*compile_, "pyproject.toml", *everything, "-o", DEV_LOCK, env=env)
         or _run(*compile_, "-", "-o", UV_LOCK, env=env, stdin="uv\n")
         or _locks_are_clean()

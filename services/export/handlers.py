@@ -194,5 +194,9 @@ class Export:
 
 export = Export()
 service = Service(
-    "export", {"in": export.on_in, "evt": export.on_evt}, setup=export.setup, sweeps=(export.update,)
+    "export",
+    {"in": export.on_in, "evt": export.on_evt},
+    setup=export.setup,
+    sweeps=(export.update,),
+    counts=store.COUNTS,
 )

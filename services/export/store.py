@@ -256,3 +256,9 @@ async def keep(conn: Connection, made: CataloguePublished, content: str, cause: 
     )
     kept = {name: whole[name] for name in ("notice", "form", "public", "version", "rows", "sha256", "files")}
     await put(conn, "export.version", [{**kept, "at": now, **asdict(cause)}], then="")
+
+
+COUNTS = """
+union all select 'catalogues', notice, form, count(*), min(since) from export.stale group by notice, form
+"""
+"""For `ledger.py`."""

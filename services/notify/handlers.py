@@ -256,4 +256,5 @@ service = Service(
     setup=notify.setup,
     tasks=(notify.send, notify.listen),
     sweeps=(notify.turn, notify.recover, notify.remind, notify.gather, notify.report),
+    counts=store.COUNTS,
 )

@@ -4,6 +4,7 @@ What a letter about a case says is in `cases.py`. Wording is not here, that is `
 is `smtp.py`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -30,7 +31,7 @@ from services.notify.quotes import (
     stamped,
 )
 from services.notify.reminders import Occasion, Rung
-from shared.contracts.case import AuditHeaded, CaseChanged
+from shared.contracts.case import AuditHeaded, CaseChanged, CaseOpened
 from shared.contracts.envelope import derived_id
 from shared.contracts.problem import MOST
 from shared.contracts.submission import JudgedSheet, PackageJudged, SubmissionRefused
@@ -42,6 +43,9 @@ from shared.notices.model import Deadline, Notice
 SEVERITIES = ("hard", "soft", "info")
 OPERATORS = "operators"
 """Who operates us: no agency."""
+
+
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,14 @@ class Owed:
     """Set by `recipients.py`, through which every letter enters the ledger."""
     owner: str | None = None
     """Who is told when it does not arrive, by code; never who it goes to."""
+    arrived: datetime | None = None
+    """Of a letter that answers a filing: when the bus stored that."""
+
+    @property
+    def trace(self) -> str:
+        """The trace of what it is about, as its events have it: a case, a package, an event that was refused."""
+        found = _ID.search(self.key)
+        return (self.case or (UUID(found[0]) if found else self.mail)).hex
 
     @property
     def mail(self) -> UUID:
@@ -122,6 +134,9 @@ def letters_of_case(
             parties=cases.parties(notice, change),
             district=change.district,
             owner=_owner(one.party.code, change.district, notice.issuer, directory),
+            arrived=change.filed
+            if isinstance(change, CaseOpened) and one.party.code == change.filer.code
+            else None,
         )
         for one in cases.told(notice, change, directory, at)
     ]
@@ -152,7 +167,8 @@ def letters_of_package(notice: Notice, judged: PackageJudged, directory: Directo
     filer, said = address_of(judged.filer, directory), stamped(params, judged.received)
     owner = _owner(judged.filer.code, judged.district, notice.issuer, directory)
     files = _marked(judged)
-    return [_to(key, "judged", filer, said, attachments=files, district=judged.district, owner=owner)]
+    letter = _to(key, "judged", filer, said, attachments=files, district=judged.district, owner=owner)
+    return [replace(letter, arrived=judged.received)]
 
 
 def letters_of_refusal(
@@ -175,7 +191,8 @@ def letters_of_refusal(
     key = f"submission/{event}/refused/{refused.filer.code}"
     filer, said = address_of(refused.filer, directory), stamped(params, refused.received)
     owner = _owner(refused.filer.code, refused.district, notice.issuer, directory)
-    return [_to(key, "refused", filer, said, district=refused.district or None, owner=owner)]
+    letter = _to(key, "refused", filer, said, district=refused.district or None, owner=owner)
+    return [replace(letter, arrived=refused.received)]
 
 
 def letter_of_deadline(
@@ -293,6 +310,7 @@ def _to(
     parties: tuple[str, ...] = (),
     district: str | None = None,
     owner: str | None = None,
+    arrived: datetime | None = None,
 ) -> Owed:
     return Owed(
         key,
@@ -308,6 +326,7 @@ def _to(
         parties=parties,
         district=district,
         owner=owner,
+        arrived=arrived,
     )
 
 

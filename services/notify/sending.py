@@ -13,10 +13,12 @@ import contextlib
 import heapq
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.headerregistry import Address
+from functools import partial
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -33,7 +35,7 @@ from shared.contracts import registry
 from shared.contracts.mail import MailFailed, MailSent, MailSettled, MailUnknown
 from shared.contracts.registry import EventType
 from shared.notices.directory import Directory
-from shared.runtime import files, metrics
+from shared.runtime import files, metrics, spans
 from shared.runtime.database import Connection, passes
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context
@@ -231,7 +233,7 @@ class Sending:
             claim = await self._next(context, relay)
             if claim is _END or self._ended.is_set():
                 return
-            refused = False
+            refused, began = False, time.time_ns()
             try:
                 outcome = await self._one(context, relay, claim, begin)
                 refused = isinstance(outcome, smtp.Later) and not outcome.relay and outcome != smtp.CALLED_OFF
@@ -239,6 +241,9 @@ class Sending:
                 self._pace.end(_domain(claim), loop.time(), refused=refused)
                 if self._parked or self._ready.qsize() <= context.settings.smtp_connections:
                     self.work.set()
+            spans.sent(
+                claim.owed.trace, claim.mail, claim.attempt, claim.owed.letter, began, type(outcome).__name__
+            )
             self._settled(claim, outcome)
             while len(self._outcomes) > UNWRITTEN:
                 self._written.clear()
@@ -404,6 +409,9 @@ def _relay(context: Context) -> smtp.Relay:
 def tell(tx: Tx, mail: UUID, letter: Owed, attempt: int, state: str, why: str | None) -> None:
     type_, payload = SETTLED[state]
     tx.after.append(metrics.MAILS.labels(letter.letter, state).inc)
+    if state == "sent" and letter.arrived:
+        took = max(0.0, (tx.now - letter.arrived).total_seconds())
+        tx.after.append(partial(metrics.RECEIPT.labels(letter.letter).observe, took))
     # The attempt is part of the cause: `unknown` may be followed by the answer of a worker thought dead.
     tx.say(
         type_,
@@ -412,6 +420,7 @@ def tell(tx: Tx, mail: UUID, letter: Owed, attempt: int, state: str, why: str | 
         mail,
         attempt,
         state,
+        trace=letter.trace,
     )
 
 

@@ -230,7 +230,7 @@ def owe(conn: Connection, letters: Iterable[Owed], gate: Gate, now: datetime) ->
                 "to_code": o.to,
                 "to_name": o.to_name,
                 "address": o.address,
-                "params": o.params,
+                "params": {**o.params, "arrived": o.arrived.isoformat()} if o.arrived else o.params,
                 "attachments": [{"sha256": a.sha256, "name": a.name} for a in o.attachments],
                 "case": o.case,
                 "state": state,
@@ -281,6 +281,7 @@ def as_owed(row: Any) -> Owed:
         row.when,
         row.ladder,
         owner=row.owner,
+        arrived=datetime.fromisoformat(row.params["arrived"]) if "arrived" in row.params else None,
     )
 
 
@@ -477,3 +478,14 @@ async def undelivered(conn: Connection, mail: UUID, why: str | None, now: dateti
         )
     ).one_or_none()
     return as_owed(row) if row else None
+
+
+COUNTS = """
+union all select 'mails', state, '', count(*),
+  min(case state when 'queued' then not_before when 'claimed' then not_before when 'data' then not_before
+      when 'held' then owed_at when 'gathered' then owed_at else settled_at end)
+    filter (where state <> 'queued' or not_before <= now() and "when" = 'now')
+from notify.mail where state in ('held', 'gathered', 'queued', 'claimed', 'data', 'unknown', 'failed', 'bounced')
+group by state
+"""
+"""For `ledger.py`. A queued mail that may wait for the morning is not late at night."""

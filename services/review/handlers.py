@@ -436,4 +436,5 @@ service = Service(
     setup=review.setup,
     sweeps=(review.tick, mirror.Daily().tell),
     proven=True,
+    counts=store.COUNTS,
 )

@@ -484,3 +484,13 @@ async def _hashes(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
 
 def refuse(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     put_later(conn, "review.refusal", rows)
+
+
+COUNTS = """
+union all select 'cases', notice, stage, count(*), null from review."case" group by notice, stage
+union all select 'provisional', 'case', '', count(*), null from review."case" where provisional
+union all select 'provisional', 'duty', '', count(*), null from review.duty where provisional and state = 'owed'
+union all select 'due', 'case', '', count(*), min(wakes) from review."case" where wakes <= now()
+union all select 'due', 'duty', '', count(*), min(wakes) from review.duty where wakes <= now()
+"""
+"""For `ledger.py`. By the machine's clock: what the demo shifts is not watched."""

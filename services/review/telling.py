@@ -28,7 +28,7 @@ def changed(step: Step) -> CaseChanged:
     if payload is CasePublished:
         more = {"item_kind": case.item_kind, "values": case.values, "filed": case.filed}
     elif payload is CaseOpened:
-        more = {"counts": step.counts}
+        more = {"counts": step.counts, "filed": case.filed}
     told: CaseChanged = payload.model_construct(
         case=case.case,
         number=case.number,

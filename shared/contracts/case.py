@@ -167,6 +167,8 @@ class CaseChanged(Outbound):
 class CaseOpened(CaseChanged):
     counts: tuple[str, ...] = ()
     """Names of the notice's tallies that this item adds to."""
+    filed: AwareDatetime | None = None
+    """When the bus stored the filing."""
 
 
 class CaseAdvanced(CaseChanged): ...

@@ -60,6 +60,14 @@ def derived_id(*cause: object) -> str:
     return str(uuid5(YIQI, "/".join(map(str, cause))))
 
 
+def traceparent(data: BaseModel, id_: str, trace: str | None = None) -> str:
+    """The W3C context of one of our own events, by its id and what it speaks of: all that is said of a case is one
+    trace, whose id is the case's, and of a package likewise; else the event begins one. `trace` is the publisher's,
+    for what answers it. Nothing need be kept: whoever repeats the event says the same."""
+    of = trace or getattr(data, "case", None) or getattr(data, "package", None) or id_
+    return f"00-{str(of).replace('-', '')}-{id_.replace('-', '')[16:]}-01"
+
+
 def attributes(
     type_: str, cause: tuple[object, ...], at: datetime, *, source: str = OUR_SOURCE
 ) -> dict[str, Any]:

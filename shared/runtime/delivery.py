@@ -11,6 +11,7 @@ leaves either nothing, or rows that the sweeper publishes again under the same i
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from shared.contracts import registry
 from shared.contracts.problem import Problem, problem
 from shared.contracts.registry import EVENT_REJECTED, EventType
 from shared.contracts.submission import EventRejected, Rejected
-from shared.runtime import metrics
+from shared.runtime import metrics, spans, traces
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, passes
 from shared.runtime.decode import Dead, Item, Raw, decode
@@ -82,6 +83,8 @@ class Tx:
     after: list[Callable[[], object]] = field(default_factory=list)
     """What to do once it is committed, and only then: counting, remembering. An attempt that is rolled back
     is followed by another."""
+    had: Sequence[Item] = ()
+    """Those that have had their effect by it."""
 
     def say(
         self,
@@ -91,14 +94,15 @@ class Tx:
         *cause: object,
         subject: str | None = None,
         causation: str | None = None,
+        trace: str | None = None,
     ) -> None:
         """Say a fact. `cause` names it for ever: the same cause gives the same id."""
-        id_, body = type_.wire(data, *cause, at=self.now, subject=subject, causation=causation)
+        id_, body = type_.wire(data, *cause, at=self.now, subject=subject, causation=causation, trace=trace)
         self.said.append(Message(UUID(id_), STREAM_OF[type_.cls], type_.subject(token), body))
 
     def answer(self, item: Item, type_: EventType, data: BaseModel) -> None:
         """Feedback to the publisher of `item`, on its own subject."""
-        self.say(type_, item.token, data, item.key, causation=item.event.id)
+        self.say(type_, item.token, data, item.key, causation=item.event.id, trace=traces.of(item).trace)
 
     def refuse(self, item: Item, why: Problem) -> None:
         """The event is well formed and may not be followed: tell its publisher exactly why."""
@@ -171,11 +175,19 @@ class Delivery:
         self._done: list[UUID] = []
         self._rows = f"{service}.outbox"
 
-    async def handle(self, consumer: str, raws: Sequence[Raw]) -> dict[int, float]:
+    async def handle(self, consumer: str, raws: Sequence[Raw], *, timed: bool = True) -> dict[int, float]:
         """`commit`, then publish what was said (or leave it to the sweeper); raises only when cancelled. Returns
-        which messages, by sequence, must be delivered again, and after how many seconds."""
+        which messages, by sequence, must be delivered again, and after how many seconds. What has waited for a person
+        is not `timed`."""
         done = await self.commit(consumer, raws)
         await self.publish([m for tx in done for m in tx.said])
+        now = time.time()
+        for tx in done:
+            for item in tx.had:
+                if timed:
+                    metrics.LAG.labels(consumer, item.type.name).observe(
+                        max(0.0, now - item.raw.at.timestamp())
+                    )
         return {i.raw.seq: WAITS[min(i.raw.deliveries, len(WAITS)) - 1] for tx in done for i in tx.waits}
 
     async def alone(self, consumer: str, raw: Raw) -> dict[int, float]:
@@ -220,7 +232,8 @@ class Delivery:
         self, consumer: str, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]
     ) -> list[Tx]:
         try:
-            return [await self._hold(lambda: self._transact(handler, items, dead))]
+            with traces.at(consumer, items):
+                return [await self._hold(lambda: self._transact(handler, items, dead))]
         except Exception as error:
             log.exception(
                 "batch failed",
@@ -228,7 +241,7 @@ class Delivery:
                 exc_info=error,
             )
             # One poisonous event must not take its neighbours along: each gets a transaction of its own.
-            done = [await self._hold(lambda one=item: self._alone(handler, one)) for item in items]  # type: ignore[misc]
+            done = [await self._hold(lambda one=item: self._alone(consumer, handler, one)) for item in items]  # type: ignore[misc]
             return [*done, await self._hold(lambda: self._transact(handler, [], dead))]
 
     async def _hold(self, attempt: Callable[[], Awaitable[Done]]) -> Done:
@@ -245,18 +258,19 @@ class Delivery:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5)
 
-    async def _alone(self, handler: Handler, item: Item) -> Tx:
-        try:
-            return await self._transact(handler, [item], [])
-        except Exception as error:
-            if outage(error) and not isinstance(error, Again):
-                raise
-            log.exception(
-                "event failed", extra={"event": item.type.name, "seq": item.raw.seq}, exc_info=error
-            )
-            why = problem("internal", "系统处理失败", "已转人工处理，无须重新报送", status=500)
-            dead = Dead(item.raw, "internal", type(error).__name__, why, item.event.id, item.event.type)
-            return await self._transact(handler, [], [dead])
+    async def _alone(self, consumer: str, handler: Handler, item: Item) -> Tx:
+        with traces.at(consumer, [item]):
+            try:
+                return await self._transact(handler, [item], [])
+            except Exception as error:
+                if outage(error) and not isinstance(error, Again):
+                    raise
+                log.exception(
+                    "event failed", extra={"event": item.type.name, "seq": item.raw.seq}, exc_info=error
+                )
+                why = problem("internal", "系统处理失败", "已转人工处理，无须重新报送", status=500)
+                dead = Dead(item.raw, "internal", type(error).__name__, why, item.event.id, item.event.type)
+                return await self._transact(handler, [], [dead])
 
     async def _transact(self, handler: Handler, items: Sequence[Item], dead: Sequence[Dead]) -> Tx:
         """Nearly every event is new: the inbox is only written, with everything else, and what was in it makes
@@ -282,6 +296,9 @@ class Delivery:
             step()
         for item in fresh:
             metrics.HANDLED.labels(item.type.name).inc()
+        tx.had = fresh
+        if spans.exporting:
+            spans.handled(fresh, tx.said)
         return tx
 
     async def _known(self, items: Sequence[Item]) -> dict[UUID, UUID]:
@@ -343,6 +360,7 @@ class Delivery:
                     d.raw.stream,
                     d.raw.seq,
                     d.code,
+                    trace=traces.of_raw(d.raw),
                 )
         tx.conn.later(
             f"insert into {self.service}.dead (stream, seq, subject, headers, body, received, code, why) "
@@ -393,6 +411,8 @@ class Delivery:
             self._owe(conn, tx.said)
         for step in tx.after:
             step()
+        if spans.exporting:
+            spans.handled((), tx.said)
         await self.publish(tx.said)
 
     # --- after the commit ---
@@ -468,7 +488,7 @@ class Delivery:
             found = registry.of_subject(raw.subject)
             for consumer, (heard, _) in self.handlers.items():
                 if found and found[0].name in heard:
-                    await self.handle(consumer, [raw])
+                    await self.handle(consumer, [raw], timed=False)
             # Only now: after a crash in between it is replayed again, which the inbox makes harmless.
             async with self.engine.begin() as conn:
                 await conn.execute(

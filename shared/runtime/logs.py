@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.contracts.personal import redact
-from shared.runtime import metrics
+from shared.runtime import metrics, traces
 
 EXTRA = frozenset(
     {
@@ -59,7 +59,12 @@ class JsonFormatter(logging.Formatter):
                 frame = frame.tb_next
             where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else ""
             line["error"] = f"{record.exc_info[0].__name__} at {where}"
-        return redact(json.dumps(line, ensure_ascii=False, default=str))
+        text = redact(json.dumps(line, ensure_ascii=False, default=str))
+        here = traces.where()
+        # Behind the redaction: sixteen hexadecimal digits may look like a telephone number.
+        return (
+            text if here is None else f'{text[:-1]}, "trace_id": "{here.trace}", "span_id": "{here.span}"}}'
+        )
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from shared.runtime import metrics
+from shared.runtime import metrics, traces
 
 log = logging.getLogger("yiqi.publisher")
 
@@ -79,6 +79,7 @@ class Publisher:
                         "Nats-Msg-Id": str(message.id),
                         "Nats-Expected-Stream": message.stream,
                         "Content-Type": "application/cloudevents+json",
+                        **traces.header(message.body),
                     },
                 )
             await asyncio.wait([f for _, _, f in futures], timeout=patience)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import nats.errors
@@ -28,7 +29,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import make_asgi_app
 
-from shared.runtime import connection, metrics, shim, streams
+from shared.runtime import connection, ledger, metrics, shim, spans, streams
 from shared.runtime.accounts import inbox
 from shared.runtime.clock import Clock
 from shared.runtime.database import Database, connect, head, passes
@@ -68,7 +69,7 @@ Task = Callable[[Context], Awaitable[None]]
 @dataclass
 class Service:
     """`handlers` by event class (`in`, `evt`); `tasks` run from start to stop; `sweeps` run every second; `proven` as
-    its `Delivery` has it."""
+    its `Delivery` has it; `counts` are selects of its own for `ledger.py`."""
 
     name: str
     handlers: Mapping[str, Handler]
@@ -76,6 +77,7 @@ class Service:
     tasks: Sequence[Task] = ()
     sweeps: Sequence[Task] = ()
     proven: bool = False
+    counts: str = ""
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
@@ -129,6 +131,13 @@ class Service:
                 "lifespan": "on",
             },
         )
+
+
+def _count(service: Service) -> Task:
+    async def count(context: Context) -> None:
+        await ledger.watch(context.engine, service.name, service.counts)
+
+    return count
 
 
 def _security(settings: Settings) -> NatsSecurity:
@@ -217,13 +226,8 @@ class _State:
         except Exception as error:
             # Nothing is acknowledged: the server delivers again.
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
-            return  # it had no effect, so it has no lag to speak of
         finally:
             del self.hand[id(messages)]
-        now = time.time()
-        lag = metrics.LAG.labels(consumer.durable)
-        for raw in raws:
-            lag.observe(max(0.0, now - raw.at.timestamp()))
 
     async def _together(self, consumer: Consumer, messages: Sequence[Msg], raws: Sequence[Raw]) -> None:
         assert self.context
@@ -263,6 +267,8 @@ class _State:
     async def start(self) -> None:
         threading.Thread(target=self._guard, name="loop-guard", daemon=True).start()
         name = self.service.name
+        metrics.BUILD.labels(name, version("yiqi")).set(1)
+        spans.export(self.settings.traces, name)
         engine = connect(self.settings.database_url.get_secret_value(), name)
         client = await self.broker.connect()
         jetstream = client.jetstream(timeout=5)
@@ -291,7 +297,10 @@ class _State:
             asyncio.create_task(self._every(1.0, self._sweep), name="sweep"),
             asyncio.create_task(self._every(streams.ACK_WAIT / 4, self._keep), name="keep"),
             asyncio.create_task(self._every(self.settings.watchdog, self._watch), name="watch"),
-            *(asyncio.create_task(self._endless(task, context)) for task in self.service.tasks),
+            *(
+                asyncio.create_task(self._endless(task, context))
+                for task in (_count(self.service), *self.service.tasks)
+            ),
         ]
         # What is loaded stays for good: the collector need not walk it again, nor after every few hundred rows.
         gc.collect()
@@ -313,6 +322,7 @@ class _State:
     async def stopped(self) -> None:
         if self.context:
             await self.context.engine.dispose()
+        await asyncio.to_thread(spans.finish)
         log.info("stopped")
 
     async def _endless(self, task: Task, context: Context) -> None:

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     watchdog: float = 10
     log_level: str = "INFO"
 
+    traces: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Where OpenTelemetry sends traces to, by its own variable: what else it knows of `OTEL_…` it reads itself."""
+
     @field_validator("operators", "hold_letters", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:

@@ -376,6 +376,8 @@ LABELS = {
     "severity",
     "stage",
     "kind",
+    "notice",
+    "version",
 }
 
 
