@@ -176,7 +176,9 @@ class Export:
         await store.keep(tx.conn, made, content, cause, tx.now)
         # A version is made once, so these ids are its own; an attempt that was rolled back has said nothing.
         annex = (notice.id, form.id, "public" if public else "internal")
-        tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, *annex, made.version)
+        case = await store.case_of(tx.conn, notice.id, form.id, cause)
+        trace = case.hex if case else None  # of the last case that changed it, as that one's mails have it
+        tx.say(registry.CATALOGUE_PUBLISHED, notice.issuer, made, *annex, made.version, trace=trace)
         if last is not None:
             former = CatalogueSuperseded(
                 notice=notice.id,
@@ -188,7 +190,7 @@ class Export:
                 rows=made.rows,
                 fact=cause.fact,
             )
-            tx.say(registry.CATALOGUE_SUPERSEDED, notice.issuer, former, *annex, last.version)
+            tx.say(registry.CATALOGUE_SUPERSEDED, notice.issuer, former, *annex, last.version, trace=trace)
         tx.after.append(metrics.CATALOGUES.labels(form.id).inc)
 
 

@@ -14,7 +14,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from services.export.table import Row
+from shared.contracts import registry
 from shared.contracts.catalogue import CataloguePublished
+from shared.contracts.envelope import derived_id
 from shared.notices.layout import Form, apart
 from shared.runtime.database import ADDED_TO, ALL, PERSONAL, Connection, delivery_tables, put, put_later
 
@@ -164,6 +166,20 @@ async def shown(conn: Connection, notice: str, form: str) -> list[Row]:
         {"notice": notice, "form": form},
     )
     return [Row(str(row.case), row.filed, row["values"]) for row in rows]
+
+
+async def case_of(conn: Connection, notice: str, form: str, cause: Cause) -> UUID | None:
+    """The case whose event it was, as the id of that event follows from the row; None of a request, and where the row
+    has a newer state by now."""
+    type_ = next((t for t in registry.CASE_EVENTS if t.name == cause.fact), None)
+    rows = await conn.read(
+        'select "case", version from export."row" where notice = :notice and form = :form',
+        {"notice": notice, "form": form},
+    )
+    found: list[UUID] = [
+        row.case for row in rows if type_ and derived_id(type_.ce_type, row.case, row.version) == cause.event
+    ]
+    return found[0] if found else None
 
 
 # --- what has changed ----------------------------------------------------------------------------------

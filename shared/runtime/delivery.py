@@ -181,13 +181,11 @@ class Delivery:
         is not `timed`."""
         done = await self.commit(consumer, raws)
         await self.publish([m for tx in done for m in tx.said])
-        now = time.time()
-        for tx in done:
-            for item in tx.had:
-                if timed:
-                    metrics.LAG.labels(consumer, item.type.name).observe(
-                        max(0.0, now - item.raw.at.timestamp())
-                    )
+        if timed:
+            now = time.time()
+            for item in (item for tx in done for item in tx.had):
+                lag = metrics.LAG.labels(consumer, item.type.name)
+                lag.observe(max(0.0, now - item.raw.at.timestamp()))
         return {i.raw.seq: WAITS[min(i.raw.deliveries, len(WAITS)) - 1] for tx in done for i in tx.waits}
 
     async def alone(self, consumer: str, raw: Raw) -> dict[int, float]:
