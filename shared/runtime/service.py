@@ -268,6 +268,10 @@ class _State:
         threading.Thread(target=self._guard, name="loop-guard", daemon=True).start()
         name = self.service.name
         metrics.BUILD.labels(name, version("yiqi")).set(1)
+        for consumer in self.service.consumers:
+            for event in consumer.events:
+                # From nothing: the first one would otherwise not be seen to grow.
+                metrics.LAG.labels(consumer.durable, event.name)
         spans.export(self.settings.traces, name)
         engine = connect(self.settings.database_url.get_secret_value(), name)
         client = await self.broker.connect()
