@@ -22,7 +22,11 @@ UV = TOOLS / "bin" / "uv"
 BIN = VENV / "bin"
 
 RUNTIME_LOCK, DEV_LOCK, UV_LOCK = "requirements.lock", "requirements-dev.lock", "requirements-uv.lock"
-LOCKS = (RUNTIME_LOCK, DEV_LOCK, UV_LOCK)
+DEPLOY_LOCK = "requirements-deploy.lock"
+LOCKS = (RUNTIME_LOCK, DEV_LOCK, UV_LOCK, DEPLOY_LOCK)
+
+DEPLOY = TOOLS / "deploy"
+"""kubectl and the schemas that manifests are held against: 230 MB that no other command needs."""
 
 SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 """Of pytest-xdist: the slow tests mostly wait for a condition, so one more than there are cores. `-n 0` has them in one
@@ -45,7 +49,7 @@ def demo(args: list[str]) -> int:
 def test(args: list[str]) -> int:
     """run the tests; arguments go to pytest"""
     _environment()
-    return _become(BIN / "python", "-m", "pytest", *SIDE_BY_SIDE, *args)
+    return _become(BIN / "python", "-m", "pytest", *SIDE_BY_SIDE, "--ignore=tests/deploy", *args)
 
 
 def check(args: list[str]) -> int:
@@ -58,6 +62,13 @@ def check(args: list[str]) -> int:
         _locks_are_clean(),
     ]
     return max(statuses)
+
+
+def check_deploy(args: list[str]) -> int:
+    """render and check what is in deploy/, with tools of its own; arguments go to pytest"""
+    _environment()
+    _deploy_tools()
+    return _become(BIN / "python", "-m", "pytest", *SIDE_BY_SIDE, "tests/deploy", *args)
 
 
 def chaos(args: list[str]) -> int:
@@ -104,12 +115,13 @@ def lock(args: list[str]) -> int:
         # With traces: whoever runs the image turns them on by a variable.
         _run(*compile_, "pyproject.toml", "--extra=traces", "-o", RUNTIME_LOCK, env=env)
         or _run(*compile_, "pyproject.toml", *everything, "-o", DEV_LOCK, env=env)
+        or _run(*compile_, "--group=pyproject.toml:deploy", "-o", DEPLOY_LOCK, env=env)
         or _run(*compile_, "-", "-o", UV_LOCK, env=env, stdin="uv\n")
         or _locks_are_clean()
     )
 
 
-COMMANDS = (setup, demo, test, check, chaos, soak, bench, lock)
+COMMANDS = (setup, demo, test, check, check_deploy, chaos, soak, bench, lock)
 
 
 def _environment() -> None:
@@ -132,6 +144,23 @@ def _environment() -> None:
             ("venv", "--quiet", "--no-project", reuse, "--python", sys.executable, VENV),
             ("pip", "sync", "--compile-bytecode", "--quiet", "--require-hashes", DEV_LOCK),
             ("pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."),
+        ):
+            if status := _run(UV, *arguments, env=env):
+                sys.exit(status)
+        stamp.write_text(wanted)
+
+
+def _deploy_tools() -> None:
+    stamp, wanted = DEPLOY / ".stamp", _fingerprint(DEPLOY_LOCK)
+    if (DEPLOY / "bin" / "python").exists() and _stamped(stamp, wanted):
+        return
+    with _locked():
+        print("setup: .tools/deploy", file=sys.stderr)
+        env = {**os.environ, "VIRTUAL_ENV": str(DEPLOY)}
+        env.setdefault("UV_SYSTEM_CERTS", "1")
+        for arguments in (
+            ("venv", "--quiet", "--no-project", "--clear", "--python", sys.executable, DEPLOY),
+            ("pip", "sync", "--quiet", "--require-hashes", DEPLOY_LOCK),
         ):
             if status := _run(UV, *arguments, env=env):
                 sys.exit(status)
@@ -208,10 +237,10 @@ def main() -> int:
         print(f"Yiqi needs Python 3.11 or newer; this is {sys.version.split()[0]}. Try: python3.11 dev.py …")
         return 1
     name, *args = sys.argv[1:] or ["help"]
-    commands = {function.__name__: function for function in COMMANDS}
+    commands = {function.__name__.replace("_", "-"): function for function in COMMANDS}
     if name not in commands:
         print("usage: python3 dev.py COMMAND [ARGUMENT…]\n")
-        print("\n".join(f"  {name:6} {function.__doc__}" for name, function in commands.items()))
+        print("\n".join(f"  {name:12} {function.__doc__}" for name, function in commands.items()))
         return 0 if name in {"help", "-h", "--help"} else 2
     os.chdir(ROOT)
     return commands[name](args)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -115,11 +115,16 @@ def provision(
     age: Annotated[
         bool, typer.Option("--age", help="把已有的流改为只保留 YIQI_STREAM_DAYS 天（更早的随即删除）")
     ] = False,
+    only: Annotated[
+        Literal["database", "bus"] | None, typer.Option(help="只做数据库（表和角色），或只做总线")
+    ] = None,
 ) -> None:
     """建立数据库表和角色、流、消费者、存储桶；与代码不一致时拒绝（退出码1）。"""
     from services.cli.operate import provision as make
 
-    asyncio.run(make(settings(), check=check, replicas=replicas, age=age))
+    if only == "database" and check:
+        fail("--check 只核对总线；数据库的版本由各服务的 /readyz 核对", UNUSABLE)
+    asyncio.run(make(settings(), check=check, replicas=replicas, age=age, only=only))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -12,11 +12,16 @@ from shared.runtime.streams import Drift
 from shared.runtime.streams import provision as provision_streams
 
 
-async def provision(settings: Settings, *, check: bool, replicas: int, age: bool) -> None:
-    """Schemas and roles as the owner, then streams, consumers and the bucket. `check` makes nothing, `age` also changes
-    how long existing streams keep what is on them."""
-    if not check:
+async def provision(
+    settings: Settings, *, check: bool, replicas: int, age: bool, only: str | None = None
+) -> None:
+    """Schemas and roles as the owner, then streams, consumers and the bucket; or one of both, for a Job that knows the
+    secrets of that one alone. `check` makes nothing, `age` also changes how long existing streams keep what is on them."""
+    if only != "bus" and not check:
         await migrate(settings.database_url.get_secret_value())
+    if only == "database":
+        console.print("migrated")
+        return
     client = await connect(settings, settings.nats_seed or seed_of(PROVISIONER), PROVISIONER)
     try:
         made = await provision_streams(

@@ -105,6 +105,12 @@ class Settings(BaseSettings):
     traces: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where OpenTelemetry sends traces to, by its own variable: what else it knows of `OTEL_…` it reads itself."""
 
+    @field_validator("smtp_user", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        """A Secret with an empty key is a relay that asks nobody who he is: with '' it would be asked to let nobody in."""
+        return value or None
+
     @field_validator("operators", "hold_letters", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:

@@ -1,0 +1,82 @@
+#!/bin/sh
+# 生成部署所需的全部密钥：总线账户和种子、TLS 证书、数据库口令，写成一份 secrets.yaml。需要 yiqi、openssl、kubectl，不连集群。
+# 再次运行时保留已有的，只补缺少的。写出的除 accounts.conf、public.txt 外都是秘密，请放在加密的地方。
+#
+#   deploy/secrets.sh 文件夹 [数据库主机，默认 yiqi-postgres-rw]
+#   NATS_NAMES="bus.city.internal"  单位从外面连接总线所用的域名，空格分隔
+#   DATABASE=yiqi  数据库名
+set -eu
+umask 077
+out=$1
+host=${2:-yiqi-postgres-rw}
+database=${DATABASE:-yiqi}
+services="intake review notify export"
+mkdir -p "$out/passwords" "$out/urls" "$out/tls"
+
+yiqi nats config --out "$out/nats" >/dev/null
+
+once() { [ -s "$1" ] || openssl rand -hex 24 | tr -d '\n' >"$1"; }
+for who in migrate $services; do
+  once "$out/passwords/$who"
+  role=yiqi_$who
+  [ "$who" = migrate ] && role=yiqi
+  printf %s "$role" >"$out/passwords/$who.role"
+  printf 'postgresql://%s:%s@%s:5432/%s' "$role" "$(cat "$out/passwords/$who")" "$host" "$database" >"$out/urls/$who"
+done
+once "$out/passwords/bounce"
+for who in $services; do
+  printf "alter role yiqi_%s password '%s';\n" "$who" "$(cat "$out/passwords/$who")"
+done >"$out/passwords.sql"
+
+if [ ! -s "$out/tls/tls.crt" ]; then
+  names="DNS:nats,DNS:nats.yiqi,DNS:nats.yiqi.svc,DNS:nats.yiqi.svc.cluster.local"
+  for n in 0 1 2; do names="$names,DNS:nats-$n.nats-headless,DNS:nats-$n.nats-headless.yiqi.svc.cluster.local"; done
+  for one in ${NATS_NAMES:-}; do names="$names,DNS:$one"; done
+  if [ ! -s "$out/tls/ca.crt" ]; then
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days 3650 \
+      -subj "/CN=yiqi NATS CA" -addext "basicConstraints=critical,CA:TRUE" -addext "keyUsage=critical,keyCertSign,cRLSign" \
+      -keyout "$out/tls/ca.key" -out "$out/tls/ca.crt" 2>/dev/null
+  fi
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -subj "/CN=nats" \
+    -keyout "$out/tls/tls.key" -out "$out/tls/tls.csr" 2>/dev/null
+  # For both sides: the nodes of the cluster are each other's clients.
+  printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\nkeyUsage=critical,digitalSignature\n' "$names" \
+    >"$out/tls/tls.ext"
+  openssl x509 -req -in "$out/tls/tls.csr" -CA "$out/tls/ca.crt" -CAkey "$out/tls/ca.key" -CAcreateserial \
+    -days 397 -sha256 -extfile "$out/tls/tls.ext" -out "$out/tls/tls.crt" 2>/dev/null
+  rm "$out/tls/tls.csr" "$out/tls/tls.ext"
+fi
+
+make() { # kind, name, options: one object, without asking a cluster
+  kind=$1 name=$2
+  shift 2
+  echo ---
+  # shellcheck disable=SC2086 - "secret generic" is two words
+  kubectl create $kind "$name" --namespace yiqi --dry-run=client --output yaml "$@"
+}
+{
+  for who in $services; do
+    more=""
+    [ "$who" = notify ] && more="--from-file=bounce-secret=$out/passwords/bounce"
+    # Of a relay that asks who we are: put them into these two files.
+    for key in user password; do
+      [ "$who" = notify ] && [ -s "$out/smtp/$key" ] && more="$more --from-file=smtp-$key=$out/smtp/$key"
+    done
+    # shellcheck disable=SC2086
+    make "secret generic" "yiqi-$who" --type kubernetes.io/basic-auth \
+      "--from-file=username=$out/passwords/$who.role" "--from-file=password=$out/passwords/$who" \
+      "--from-file=database-url=$out/urls/$who" "--from-file=seed=$out/nats/seeds/$who.nk" $more
+  done
+  make "secret generic" yiqi-migrate --type kubernetes.io/basic-auth \
+    "--from-file=username=$out/passwords/migrate.role" "--from-file=password=$out/passwords/migrate" \
+    "--from-file=database-url=$out/urls/migrate"
+  make "secret generic" yiqi-provision "--from-file=seed=$out/nats/seeds/provisioner.nk"
+  make "secret generic" nats-tls --type kubernetes.io/tls "--from-file=ca.crt=$out/tls/ca.crt" \
+    "--from-file=tls.crt=$out/tls/tls.crt" "--from-file=tls.key=$out/tls/tls.key"
+  make configmap nats-accounts "--from-file=accounts.conf=$out/nats/accounts.conf"
+} >"$out/secrets.yaml"
+
+printf '接下来：\n'
+printf '1. kubectl create namespace yiqi（已有则免）；kubectl apply --server-side -f %s；\n' "$out/secrets.yaml"
+printf '2. 自备 PostgreSQL 的：以超级用户在库中运行 components/roles/roles.sql 和 %s；\n' "$out/passwords.sql"
+printf '3. %s 中各单位的种子交给该单位后删除；%s 离线保存。\n' "$out/nats/seeds" "$out/tls/ca.key"
