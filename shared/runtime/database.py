@@ -397,9 +397,11 @@ async def migrate(
     from sqlalchemy.ext.asyncio import create_async_engine  # the migrator's, with alembic
 
     engine = create_async_engine(async_url(url), hide_parameters=True)
-    async with engine.begin() as connection:
-        await connection.run_sync(_migrate, tuple(services), passwords or {})
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_migrate, tuple(services), passwords or {})
+    finally:
+        await engine.dispose()
 
 
 def _migrate(connection: Synchronous, services: Sequence[str], passwords: Mapping[str, str]) -> None:
