@@ -71,6 +71,8 @@ make() { # kind, name, options: one object, without asking a cluster
     "--from-file=username=$out/passwords/migrate.role" "--from-file=password=$out/passwords/migrate" \
     "--from-file=database-url=$out/urls/migrate"
   make "secret generic" yiqi-provision "--from-file=seed=$out/nats/seeds/provisioner.nk"
+  make "secret generic" yiqi-operate "--from-file=$out/nats/seeds/operator.nk" \
+    "--from-file=$out/nats/seeds/provisioner.nk" "--from-file=$out/nats/seeds/desk.nk"
   make "secret generic" nats-tls --type kubernetes.io/tls "--from-file=ca.crt=$out/tls/ca.crt" \
     "--from-file=tls.crt=$out/tls/tls.crt" "--from-file=tls.key=$out/tls/tls.key"
   make configmap nats-accounts "--from-file=accounts.conf=$out/nats/accounts.conf"

@@ -6,6 +6,7 @@ written down here, from their published definitions, and any other is an error u
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 
 import jsonschema
 
+import dev
 from tests.deploy.rendering import Doc, name, tool
 
 KUBERNETES = ("1.28", "1.37")
@@ -133,20 +135,20 @@ OURS: dict[tuple[str, str], Schema] = {
 """Of each its `spec`."""
 
 
-def unknown(found: Sequence[Doc], folder: Path) -> list[str]:
+def unknown(found: Sequence[Doc], folder: Path, versions: Sequence[str] = KUBERNETES) -> list[str]:
     """Objects and fields that nobody knows, and values of the wrong type; `folder` is for what the tool reads."""
     theirs = [d for d in found if (d["apiVersion"], d["kind"]) not in {*MODELS, *OURS}]
-    return [*_kubernetes(theirs, folder), *(line for d in found for line in _extension(d))]
+    return [*_kubernetes(theirs, folder, versions), *(line for d in found for line in _extension(d))]
 
 
-def _kubernetes(found: Sequence[Doc], folder: Path) -> list[str]:
+def _kubernetes(found: Sequence[Doc], folder: Path, versions: Sequence[str]) -> list[str]:
     """By its own command: a kind that it does not know is only a warning to it."""
     if not found:
         return []
     file = folder / "objects.yaml"
     file.write_text("---\n".join(json.dumps(doc) + "\n" for doc in found))
     said = []
-    for version in KUBERNETES:
+    for version in versions:
         told = subprocess.run(
             [tool("kubernetes-validate"), "--strict", "-k", version, file], capture_output=True, text=True
         )
@@ -177,16 +179,21 @@ def _extension(doc: Doc) -> list[str]:
 
 @cache
 def _models() -> dict[str, Schema]:
-    """cloudcoil lives with the tools: asked for its schemas in a process of its own. Its models would let an unknown field
-    pass, so every object of them is closed here."""
-    ask = "import json, sys, importlib\n" + "".join(
-        f"from {module} import {kind}\n" for (_, kind), module in MODELS.items()
-    )
-    ask += f"json.dump({{k: globals()[k].model_json_schema(by_alias=True) for k in {[k for _, k in MODELS]!r}}}, sys.stdout)"
-    told = subprocess.run(
-        [tool("python"), "-W", "ignore", "-c", ask], capture_output=True, text=True, check=True
-    )
-    found: dict[str, Schema] = json.loads(told.stdout)
+    """cloudcoil lives with the tools: asked for its schemas in a process of its own, once, since it takes seconds. Its models
+    would let an unknown field pass, so every object of them is closed here."""
+    kinds = [kind for _, kind in MODELS]
+    kept = dev.DEPLOY / "schemas.json"  # it goes with the tools when they change
+    found: dict[str, Schema] = json.loads(kept.read_text()) if kept.exists() else {}
+    if sorted(found) != sorted(kinds):
+        ask = "".join(f"from {module} import {kind}\n" for (_, kind), module in MODELS.items())
+        ask += f"import json\nprint(json.dumps({{c.__name__: c.model_json_schema(by_alias=True) for c in ({', '.join(kinds)},)}}))"
+        told = subprocess.run(
+            [tool("python"), "-W", "ignore", "-c", ask], capture_output=True, text=True, check=True
+        )
+        found = json.loads(told.stdout)
+        part = kept.with_name(f"schemas.{os.getpid()}")
+        part.write_text(told.stdout)
+        part.replace(kept)
     for schema in found.values():
         _close(schema)
     return found

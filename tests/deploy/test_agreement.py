@@ -36,7 +36,6 @@ from tests.deploy.rendering import (
 )
 
 LEFT = {
-    "nats_seeds": "of the command line",
     "nats_cert": "agencies prove who they are by their nkey",
     "nats_key": "as nats_cert",
     "smtp_reply_timeout": "RFC 5321",
@@ -107,7 +106,7 @@ def test_no_variable_is_one_that_nobody_reads(overlay: str) -> None:
     found = docs(overlay)
     known = {variable(field) for field in Settings.model_fields} | NOT_OURS
     ours = [d for d in workloads(found) if containers(d)[0]["name"] == "yiqi"]
-    assert len(ours) == 6
+    assert len(ours) == len(SERVICES) + 3  # two Jobs, and where people type
     assert {name for doc in ours for name in environment(doc, found)} - known == set()
 
 
@@ -175,10 +174,9 @@ def _graceful() -> float:
     return float(str(found.value))
 
 
-def test_releases_of_notify_and_review_are_never_side_by_side() -> None:
-    """README, Upgrading."""
+def test_mails_have_one_release_at_a_time() -> None:
     kinds = {d["metadata"]["name"]: d["spec"]["strategy"]["type"] for d in deployments(docs("prod"))}
-    assert [name for name, kind in kinds.items() if kind == "Recreate"] == ["yiqi-review", "yiqi-notify"]
+    assert [name for name, kind in kinds.items() if kind == "Recreate"] == ["yiqi-notify"]
 
 
 @pytest.mark.parametrize("job", ["migrate", "provision"])
@@ -243,6 +241,9 @@ def needed(found: list[Doc]) -> set[tuple[str, str]]:
             }
     # Whole folders, and what CloudNativePG makes itself.
     wanted |= {("nats-tls", key) for key in ("ca.crt", "tls.crt", "tls.key")}
+    wanted |= {
+        ("yiqi-operate", f"{who}.nk") for who in (accounts.OPERATOR, accounts.PROVISIONER, accounts.DESK)
+    }
     return wanted - {("yiqi-postgres-ca", "ca.crt")}
 
 

@@ -61,8 +61,9 @@ def test_what_is_not_needed_does_not(overlay: str) -> None:
     assert not may(found, ours(found, provision), database(overlay), 5432)
 
 
-def test_who_asks_the_monitoring_page_of_nats_is_keda_alone() -> None:
+def test_who_asks_the_monitoring_page_of_nats_is_keda_and_the_doctor_alone() -> None:
     found = docs("prod")
+    assert may(found, ours(found, "yiqi-operate"), ours(found, "nats"), 8222)
     assert may(found, KEDA, ours(found, "nats"), 8222)
     assert not may(found, STRANGER, ours(found, "nats"), 8222)
     assert not may(docs("airgap"), KEDA, ours(docs("airgap"), "nats"), 8222)

@@ -128,9 +128,10 @@ def test_the_release_is_everywhere_the_same() -> None:
 
 def test_prod_scales_by_what_waits_and_not_by_a_number() -> None:
     found = docs("prod")
-    assert [name(d) for d in found if d["kind"] == "Deployment" and "replicas" in d["spec"]] == []
+    numbers = {d["metadata"]["name"]: d["spec"].get("replicas") for d in found if d["kind"] == "Deployment"}
     scaled = {d["spec"]["scaleTargetRef"]["name"] for d in found if d["kind"] == "ScaledObject"}
-    assert scaled == {d["metadata"]["name"] for d in found if d["kind"] == "Deployment"}
+    assert numbers == {"yiqi-operate": 0, **dict.fromkeys(scaled)}
+    assert scaled == {f"yiqi-{service}" for service in SERVICES}
 
 
 def test_prod_proves_who_the_database_is() -> None:
@@ -164,7 +165,10 @@ def test_airgap_needs_nothing_that_a_cluster_may_not_have() -> None:
 
 def test_dev_is_one_of_each() -> None:
     found = docs("dev")
-    assert {d["spec"].get("replicas", 1) for d in found if d["kind"] in ("Deployment", "StatefulSet")} == {1}
+    numbers = {
+        name(d): d["spec"].get("replicas", 1) for d in found if d["kind"] in ("Deployment", "StatefulSet")
+    }
+    assert {named for named, number in numbers.items() if number != 1} == {"Deployment/yiqi-operate"}
     provision = starting(found, "Job", "yiqi-provision")
     assert containers(provision)[0]["command"][-2:] == ["--replicas", "1"]
 
@@ -207,7 +211,7 @@ def test_a_new_notice_rolls_the_services_and_no_job(tmp_path: Path) -> None:
     before = {name(d): d for d in docs("prod")}
     changed = {name(d) for d in after if before.get(name(d)) != d}
     config = starting(after, "ConfigMap", "yiqi-notices")
-    assert changed == {f"Deployment/yiqi-{s}" for s in SERVICES} | {name(config)}
+    assert changed == {f"Deployment/yiqi-{s}" for s in (*SERVICES, "operate")} | {name(config)}
     mounted = load_all(as_volume(config, tmp_path))
     assert set(mounted) - set(load_all()) == {NOTICE.stem}
 
