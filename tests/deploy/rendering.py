@@ -71,6 +71,7 @@ def load(file: Path) -> Doc:
 
 def copy(to: Path) -> Path:
     """All of kustomize, to change something in."""
+    shutil.copytree(DEPLOY / "grafana", to / "grafana")
     return shutil.copytree(KUSTOMIZE, to / "kustomize")
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tomllib
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import dev
 from services.notify.templates import Letters
 from shared.notices.directory import Directory
 from shared.notices.load import load_all
+from tests.deploy.install import rules
 from tests.deploy.rendering import (
     DEPLOY,
     INSTALL,
@@ -41,11 +43,11 @@ OWN = ("components", "patches")
 """What a kustomization may list without effect. What its resources say is there, or an error."""
 
 
-def idle(overlay: Path) -> list[str]:
-    """What an overlay and its components list and could as well leave out. A patch that matches nothing is no error of
+def idle(overlay: Path, known: Container[Path] = ()) -> list[str]:
+    """But for what is known: what an overlay and its components list and could as well leave out. A patch that matches nothing is no error of
     kustomize, nor is a component that an overlay forgot."""
     whole, found = text(overlay), []
-    for part in dict.fromkeys(parts(overlay)):
+    for part in dict.fromkeys(p for p in parts(overlay) if p not in known):
         file = part / "kustomization.yaml"
         before, told = file.read_text(), load(file)
         for key in OWN:
@@ -67,7 +69,9 @@ def _write(file: Path, told: Doc) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_whatever_an_overlay_lists_has_an_effect(overlay: str, tmp_path: Path) -> None:
-    assert idle(copy(tmp_path) / "overlays" / overlay) == []
+    """What several share is tried in prod."""
+    folder = copy(tmp_path) / "overlays"
+    assert idle(folder / overlay, () if overlay == "prod" else parts(folder / "prod")) == []
 
 
 def test_a_patch_that_matches_nothing_is_found(tmp_path: Path) -> None:
@@ -75,7 +79,8 @@ def test_a_patch_that_matches_nothing_is_found(tmp_path: Path) -> None:
     told = load(overlay / "kustomization.yaml")
     told["patches"][0]["target"]["kind"] = "Deploymnet"
     _write(overlay / "kustomization.yaml", told)
-    assert [line.partition(": {")[0] for line in idle(overlay)] == ["airgap: patches"]
+    found = idle(overlay, parts(overlay.with_name("prod")))
+    assert [line.partition(": {")[0] for line in found] == ["airgap: patches"]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +105,16 @@ def test_every_component_is_somewhere_or_says_why_not() -> None:
 
 
 def test_install_yaml_is_the_overlay_rendered() -> None:
-    """`python -m tests.deploy.install` writes it."""
+    """`python -m tests.deploy.install` writes it, and the rules."""
     assert read((DEPLOY / "install.yaml").read_text()) == docs(INSTALL)
+
+
+def test_prometheus_and_grafana_get_what_is_tested() -> None:
+    found = docs("prod")
+    assert one(found, "PrometheusRule", "yiqi") == rules()
+    dashboards = one(found, "ConfigMap", "yiqi-dashboards")
+    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboards["data"] == {f.name: f.read_text() for f in (DEPLOY / "grafana").glob("*.json")}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
