@@ -268,6 +268,27 @@ def test_a_changed_consumer_is_refused(running: Local) -> None:
         asyncio.run(_change(running, 60))
 
 
+def test_tables_of_an_earlier_release_are_refused(running: Local) -> None:
+    """A release is rolled out together with its migration, and may be the first: what comes meanwhile must wait, not fail."""
+    running.running[NAME].send_signal(signal.SIGTERM)
+    running.running[NAME].wait(20)
+    wanted = head(NAME)
+    version, dead = "update intake.alembic_version set version_num = '{}'", "select count(*) from intake.dead"
+    before = running.postgres.sql(dead, "yiqi")
+    running.postgres.sql(version.format("0000"), "yiqi")
+    try:
+        asyncio.run(publish(running, ["early"]))
+        status, output = start_alone(running)
+        assert status not in (0, -9)
+        assert f"schema is 0000, should be {wanted}: run `yiqi provision`" in output
+    finally:
+        running.postgres.sql(version.format(wanted), "yiqi")
+    assert running.postgres.sql(dead, "yiqi") == before
+    running.launch(NAME)
+    running.ready()
+    wait_until(lambda: answered(running, ["early"]), 30, "the answer")
+
+
 def test_no_log_holds_what_was_filed(running: Local) -> None:
     text = (running.directory / f"{NAME}.log").read_text()
     assert len(log(running)) > 5
