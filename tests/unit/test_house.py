@@ -41,7 +41,8 @@ def test_make_and_dev_py_offer_the_same_commands() -> None:
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets is not None
     # `lock` needs a decision each time it runs; it has no place beside the everyday targets.
-    assert set(targets[1].split()) == {"help", *(c.__name__.replace("_", "-") for c in dev.COMMANDS)} - {"lock"}
+    offered = {c.__name__.replace("_", "-") for c in dev.COMMANDS}
+    assert set(targets[1].split()) == {"help", *offered} - {"lock"}
 
 
 @pytest.mark.parametrize("command", ["make test", "make check", "make check-deploy"])
