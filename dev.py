@@ -58,7 +58,7 @@ def check(args: list[str]) -> int:
     statuses = [
         _run(BIN / "ruff", "check"),
         _run(BIN / "ruff", "format", "--check"),
-        _run(BIN / "mypy", "--strict", "shared", "services", "tests", "dev.py"),
+        _run(BIN / "mypy", "--strict", "shared", "services", "tests", "deploy", "dev.py"),
         _locks_are_clean(),
     ]
     return max(statuses)
@@ -94,6 +94,19 @@ def bench(args: list[str]) -> int:
     return _become(BIN / "python", "-m", "tests.bench", *args)
 
 
+def image(args: list[str]) -> int:
+    """build the image without a container engine and play the demo from it, as pods; `--wheels`: for docker build"""
+    _environment()
+    status = _run(BIN / "python", "-m", "deploy.image.build", *args)
+    return status if status or args else _run(BIN / "python", "-m", "tests.deploy.round")
+
+
+def bundle(args: list[str]) -> int:
+    """the image, manifests, wheels and bill of materials for a place without internet: dist/yiqi-<version>-<arch>"""
+    _environment()
+    return _become(BIN / "python", "-m", "deploy.airgap.bundle", *args)
+
+
 def lock(args: list[str]) -> int:
     """write the lock files again; `lock --upgrade` takes newer versions"""
     with _locked():
@@ -121,7 +134,7 @@ def lock(args: list[str]) -> int:
     )
 
 
-COMMANDS = (setup, demo, test, check, check_deploy, chaos, soak, bench, lock)
+COMMANDS = (setup, demo, test, check, check_deploy, chaos, soak, bench, image, bundle, lock)
 
 
 def _environment() -> None:

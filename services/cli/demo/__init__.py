@@ -56,10 +56,12 @@ Case = Mapping[str, Any]
 Started = Callable[[Local], None]
 
 
-def run(out: Path, keep_data: bool = False, started: Started | None = None) -> int:
+def run(
+    out: Path, keep_data: bool = False, started: Started | None = None, place: type[Local] = Local
+) -> int:
     """Play the round, keep its papers in `out`, return 0 if all went as it must.
 
-    `started` is told what runs, so that a test can pull the plug on parts of it.
+    `started` is told what runs, so that a test can pull the plug on parts of it; `place` is where that is.
     """
     out = out.resolve()
     for name in (*KEPT, "run"):
@@ -69,7 +71,7 @@ def run(out: Path, keep_data: bool = False, started: Started | None = None) -> i
         (out / name).mkdir(parents=True)
     begun = time.monotonic()
     directory = _directory(out / "agencies.yaml")
-    local = Local(
+    local = place(
         out / "run",
         extra={
             "YIQI_AGENCIES": str(out / "agencies.yaml"),
