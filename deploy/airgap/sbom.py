@@ -60,7 +60,11 @@ def _licence(found: Distribution) -> str | None:
     told = found.metadata.json
     if expression := told.get("license_expression"):
         return str(expression)
-    classified = [c.rpartition(" :: ")[2] for c in told.get("classifier", ()) if c.startswith("License")]
+    classified = [
+        c.rpartition(" :: ")[2]
+        for c in told.get("classifier", ())
+        if c.startswith("License :: OSI Approved :: ")
+    ]
     return "; ".join(classified) or str(told.get("license", "")).partition("\n")[0][:80] or None
 
 

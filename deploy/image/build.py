@@ -26,6 +26,8 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 HERE = {machine: arch for arch, machine in MACHINES.items()}.get(os.uname().machine, "amd64")
 GLIBC = 36
 """Of bookworm, the base: wheels that ask for a newer one do not load."""
+LAYERS = ("--layers", "--no-cache")
+"""Apart, so that an upgrade moves little; its cache would not look at the wheels."""
 PACKAGES = "ca-certificates,python3,python3-venv,tzdata"
 """What python:3.11-slim-bookworm has too, and somebody needs: relays with TLS, venv at build, time zones."""
 SOURCES = ("nkeys",)
@@ -63,7 +65,8 @@ def missing() -> list[str]:
 def wheels(arches: Iterable[str] = (HERE,)) -> None:
     """Every locked requirement as a wheel for these processors, checked by its hash, and our own. Where it ends well, the
     image can be built for them."""
-    shutil.rmtree(APP, ignore_errors=True)
+    for former in (APP, WHEELS):
+        shutil.rmtree(former, ignore_errors=True)
     run(sys.executable, "-m", "hatchling", "build", "--target=wheel", f"--directory={APP}")
     wanted = requirements()
     sources, ready = OUT / "sources.lock", OUT / "ready.lock"
@@ -136,7 +139,7 @@ def image() -> None:
         f"--build-arg=VERSION={version()}",
         f"--build-arg=REVISION={revision()}",
     )
-    run(*BUILDAH(), "build", "--quiet", "--isolation=chroot", "--timestamp=0", *told, f"--tag=localhost/{tag()}", f"--file={ROOT / 'Dockerfile'}", ROOT)  # fmt: skip
+    run(*BUILDAH(), "build", "--quiet", "--isolation=chroot", *LAYERS, "--timestamp=0", *told, f"--tag=localhost/{tag()}", f"--file={ROOT / 'Dockerfile'}", ROOT)  # fmt: skip
     for old in (LAYOUT, BUNDLE):
         shutil.rmtree(old, ignore_errors=True)
     run(*BUILDAH(), "push", "--quiet", f"localhost/{tag()}", f"oci:{LAYOUT}:{version()}")

@@ -32,7 +32,7 @@ def test_hadolint_has_nothing_to_say() -> None:
         ("--no-cache-dir ", "", "DL3042"),
         ('ENTRYPOINT ["yiqi"]', "ENTRYPOINT yiqi", "DL3025"),
         ("USER 10001:10001", "USER root", "DL3002"),
-        ("RUN groupadd", "RUN cd /opt && groupadd", "DL3003"),
+        ("RUN echo 'yiqi", "RUN cd /opt && echo 'yiqi", "DL3003"),
     ],
 )
 def test_control_hadolint_finds_what_is_wrong(right: str, wrong: str, rule: str) -> None:
@@ -48,7 +48,7 @@ def test_it_is_what_the_project_and_the_pods_say() -> None:
     (base,) = re.findall(r"^ARG BASE=python:(\S+)-slim-bookworm$", DOCKERFILE, re.MULTILINE)
     assert project["requires-python"] == f">={base}"
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == [f"{UID}:{UID}"]
-    assert f"useradd --no-log-init --uid {UID}" in DOCKERFILE
+    assert f"yiqi:x:{UID}:{UID}:" in DOCKERFILE
     assert build.version() == project["version"]
 
 
