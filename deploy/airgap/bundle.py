@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +20,9 @@ from deploy.image import build
 
 HERE = Path(__file__).parent
 SUMS = "SHA256SUMS"
+NOBODYS = "sha256:" + "0" * 64
+"""In place of a digest in the manifests: of no image."""
+PINNED = ("deploy/install.yaml", "deploy/kustomize/components/images/kustomization.yaml")
 
 
 def name() -> str:
@@ -92,8 +96,26 @@ def fill(folder: Path, also: list[Path]) -> None:
         shutil.copy(build.ROOT / path, target)
     for path in (build.ROOT / "README.md", build.ROOT / "README.zh-CN.md", HERE / "load.sh"):
         shutil.copy(path, folder)
+    for line in (images / "LIST").read_text().splitlines():
+        pin(folder, *line.split()[1:])
     bill = sbom(build.BUNDLE / "rootfs", build.WHEELS, version=build.version(), digest=build.digest(), made=moment())  # fmt: skip
     (folder / "sbom.cdx.json").write_text(bill, encoding="utf-8")
+
+
+def pin(folder: Path, name: str, digest: str) -> None:
+    """Write the digest wherever the manifests name this image: a cluster then runs these bytes or nothing."""
+    last = name.rpartition("/")[2].partition(":")[0]
+    rendered = re.compile(rf"(/{last}:[^@\s]+@){NOBODYS}")
+    listed = re.compile(rf"(- name: {last}\n(?:    .*\n)*?    digest: ){NOBODYS}")
+    places = 0
+    for path in (folder / file for file in PINNED):
+        text = path.read_text(encoding="utf-8")
+        for pattern in (rendered, listed):
+            text, found = pattern.subn(rf"\g<1>{digest}", text)
+            places += found
+        path.write_text(text, encoding="utf-8")
+    if not places:
+        raise SystemExit(f"no manifest has a place for the digest of {last}")
 
 
 def seal(folder: Path) -> str:

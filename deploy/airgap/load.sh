@@ -41,4 +41,4 @@ while read -r file name digest; do
   fi
   printf '已装入 %s\n摘要   %s\n' "$target" "$digest"
 done < images/LIST
-printf '接下来：在 deploy/kustomize/overlays/airgap 中写上以上镜像名和摘要，见 deploy/README.md\n'
+printf '接下来：在 deploy/kustomize/components/images/kustomization.yaml 中写上以上镜像名（和摘要），见 deploy/README.md\n'

@@ -142,6 +142,25 @@ def test_an_archive_tells_what_it_holds(tmp_path: Path) -> None:
     assert bundle.named(tmp_path / "nats.oci.tar") == f"localhost/nats:2.15 {DIGEST}"
 
 
+def test_manifests_are_pinned_to_what_is_bundled(tmp_path: Path) -> None:
+    install, images = (tmp_path / file for file in bundle.PINNED)
+    for path in (install, images):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    install.write_text(
+        f"image: harbor.example/y/yiqi:0.1.0@{bundle.NOBODYS}\nimage: harbor.example/y/nats:2.15@{bundle.NOBODYS}\n"
+    )
+    images.write_text(
+        f"  - name: yiqi\n    newTag: 0.1.0\n    digest: {bundle.NOBODYS}\n  - name: nats\n    digest: {bundle.NOBODYS}\n"
+    )
+    pinned = "sha256:" + "ab" * 32
+    bundle.pin(tmp_path, "localhost/yiqi:0.1.0", pinned)
+    for path in (install, images):
+        assert [path.read_text().count(one) for one in (pinned, bundle.NOBODYS)] == [1, 1]
+        assert path.read_text().index(pinned) < path.read_text().index(bundle.NOBODYS)
+    with pytest.raises(SystemExit, match="no manifest has a place for the digest of yiqi"):
+        bundle.pin(tmp_path, "localhost/yiqi:0.1.0", pinned)
+
+
 # --- bill of materials -------------------------------------------------------------------------------
 
 MADE = datetime(2025, 3, 1, tzinfo=UTC)

@@ -3,6 +3,7 @@
 import re
 import struct
 import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -13,11 +14,12 @@ from deploy.image import build, pages
 from deploy.image.pod import UID
 
 ROOT = Path(__file__).parents[2]
+HADOLINT = Path(sys.executable).parent / "hadolint"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def lint(text: str) -> tuple[int, set[str]]:
-    done = subprocess.run(["hadolint", "-"], input=text, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([HADOLINT, "-"], input=text, capture_output=True, text=True, timeout=30)
     return done.returncode, set(re.findall(r"\b(?:DL|SC)\d{4}\b", done.stdout))
 
 
