@@ -1,22 +1,27 @@
-"""`yiqi ops`: what an operator does to the whole system; here, letting go of personal data that is needed no more.
+"""`yiqi ops`: what an operator does to the whole system; here, letting go of personal data that is needed no more, and
+hearing everything again.
 
-Backup and restore are in `backup.py`; what the bus forgets is the age of its streams (`shared/runtime/streams.py`).
+Backup and restore are in `backup.py`, the checks in `doctor/`; what the bus forgets is the age of its streams (`shared/runtime/streams.py`).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
+from nats.js.errors import NotFoundError
 
 from services.cli import common
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out, table
 from shared.notices.calendar import SHANGHAI
 from shared.notices.load import load_all
 from shared.runtime import SERVICES
+from shared.runtime.accounts import PROVISIONER
 from shared.runtime.database import Connection, connect
+from shared.runtime.streams import CONSUMERS
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -134,6 +139,38 @@ def retain(
         for number in run.wrong:
             console.print(f"{number} 的内容与经过不符，未清除，见 yiqi case verify {number}", markup=False)
     raise typer.Exit(FINDINGS if run.wrong else common.GOOD)
+
+
+@app.command("replay")
+def replay(
+    service: Annotated[str, typer.Argument(help="intake、review、notify 或 export")],
+    yes: Annotated[bool, typer.Option("--yes", help="确认；不写则只说约有多少条")] = False,
+) -> None:
+    """把一个服务听过的全部消息再投递一遍。办过的不再办（收件登记认得），没办成的补办；服务可以开着。"""
+    if service not in SERVICES:
+        fail(f"没有服务 {service}；有：{'、'.join(SERVICES)}", UNUSABLE)
+    counts = asyncio.run(_replay(service, yes=yes))
+    for durable, count in counts.items():
+        console.print(f"{durable}：{'' if yes else '约'}{count}条{'将再投递' if yes else ''}")
+    console.print("已从头开始，进度见 yiqi ops doctor 的“积压”" if yes else "加 --yes 才执行")
+
+
+async def _replay(service: str, *, yes: bool) -> dict[str, int]:
+    """A new consumer begins with the first message that its stream still has."""
+    counts = {}
+    async with common.bus(PROVISIONER) as client:
+        js = client.jetstream(timeout=10)
+        for consumer in (c for c in CONSUMERS if c.service == service):
+            if yes:
+                with suppress(NotFoundError):
+                    await js.delete_consumer(consumer.stream, consumer.durable)
+                made = await js.add_consumer(consumer.stream, consumer.config())
+                counts[consumer.durable] = made.num_pending or 0
+                continue
+            info = await js.consumer_info(consumer.stream, consumer.durable)
+            heard = info.delivered.consumer_seq if info.delivered else 0
+            counts[consumer.durable] = heard + (info.num_pending or 0)
+    return counts
 
 
 class _Run:

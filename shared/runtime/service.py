@@ -30,6 +30,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import make_asgi_app
 
+from shared.contracts.registry import of_subject
 from shared.runtime import connection, ledger, metrics, shim, spans, streams
 from shared.runtime.accounts import inbox
 from shared.runtime.clock import Clock
@@ -39,7 +40,7 @@ from shared.runtime.delivery import Delivery, Handler
 from shared.runtime.publisher import Publisher
 from shared.runtime.pull import leave
 from shared.runtime.settings import Settings
-from shared.runtime.streams import CONSUMERS, Consumer, Drift, differs
+from shared.runtime.streams import CONSUMERS, Consumer, Drift, as_heard, differs
 
 log = logging.getLogger("yiqi.service")
 
@@ -185,6 +186,8 @@ class _State:
         self.subscribers: list[Any] = []
         self.hand: dict[int, list[Msg]] = {}
         """Batches from their fetch to their acks."""
+        self.newer: list[Msg] = []
+        """Events that only a later release knows, whose consumer hears them already: its processes will handle them."""
         self.held: set[int] = set()
 
     # --- messages ---
@@ -216,6 +219,9 @@ class _State:
         if _State.stopping:
             await _give_back(messages)
             return
+        messages = self._known(consumer, messages)
+        if not messages:
+            return
         self.hand[id(messages)] = messages
         metrics.BATCH.observe(len(messages))
         try:
@@ -229,6 +235,18 @@ class _State:
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
         finally:
             del self.hand[id(messages)]
+
+    def _known(self, consumer: Consumer, messages: list[Msg]) -> list[Msg]:
+        """What this release hears. The rest is no fault of its sayer, and nobody may be told so: it is kept, told to be
+        in progress, so that it spends no deliveries, and given back when this process makes room for a later release."""
+        known, newer = list[Msg](), list[Msg]()
+        for message in messages:
+            found = of_subject(message.subject)
+            (known if found and found[0] in consumer.events else newer).append(message)
+        if newer:
+            self.newer += newer
+            log.warning("of a later release", extra={"consumer": consumer.durable, "messages": len(newer)})
+        return known
 
     async def _together(self, consumer: Consumer, messages: Sequence[Msg], raws: Sequence[Raw]) -> None:
         assert self.context
@@ -248,6 +266,7 @@ class _State:
 
     def _in_hand(self) -> Iterator[Msg]:
         """Every message that the server has given us and that we have not acknowledged."""
+        yield from self.newer
         for messages in self.hand.values():
             yield from messages
         for subscriber in self.subscribers:
@@ -323,7 +342,7 @@ class _State:
             return
         subscriptions = [s.subscription for s in self.subscribers if s.subscription is not None]
         with suppress(nats.errors.Error, OSError):  # an outage: they come again after ack_wait
-            await _give_back(await leave(self.context.client, subscriptions))
+            await _give_back([*await leave(self.context.client, subscriptions), *self.newer])
 
     async def stopped(self) -> None:
         if self.context:
@@ -406,7 +425,8 @@ class _State:
         return AsgiResponse(b"ok\n", 200)
 
     async def ready(self, _: Any) -> AsgiResponse:
-        """NATS answers, the database answers, and its schema is the one this code was written for."""
+        """NATS answers, the database answers, and its schema is the one this code was written for, or a later one: that
+        only adds to it (`deploy/README.md`), and both releases run while one takes the other's place."""
         if self.context is None:
             return AsgiResponse(b"starting\n", 503)
         try:
@@ -417,7 +437,7 @@ class _State:
         except Exception as error:  # noqa: BLE001 - whatever it is, it makes us not ready
             return AsgiResponse(f"{type(error).__name__}\n".encode(), 503)
         wanted = head(self.service.name)
-        if revision != wanted:
+        if revision is None or revision < wanted:
             return AsgiResponse(f"schema is {revision}, should be {wanted}\n".encode(), 503)
         return AsgiResponse(b"ok\n", 200)
 
@@ -451,7 +471,8 @@ async def _raw(message: NatsMessage) -> Any:
 
 
 async def assert_consumers(jetstream: JetStreamContext, consumers: Sequence[Consumer]) -> None:
-    """A service starts only on the consumers it was written for; it creates and changes none."""
+    """A service starts only on the consumers it was written for; it creates and changes none. One that hears more is of
+    a later release, which is on its way or was taken back."""
     wrong: list[str] = []
     for consumer in consumers:
         try:
@@ -459,7 +480,8 @@ async def assert_consumers(jetstream: JetStreamContext, consumers: Sequence[Cons
         except nats.js.errors.NotFoundError:
             wrong.append(f"consumer {consumer.durable} is missing: run `yiqi provision`")
             continue
-        wrong += [f"consumer {consumer.durable}: {line}" for line in differs(consumer.config(), found)]
+        lines = differs(consumer.config(), as_heard(consumer, found))
+        wrong += [f"consumer {consumer.durable}: {line}" for line in lines]
     if wrong:
         raise Drift("\n".join(wrong))
 

@@ -160,6 +160,12 @@ def differs(wanted: Any, found: Any) -> list[str]:
     return lines
 
 
+def as_heard(consumer: Consumer, found: ConsumerConfig) -> ConsumerConfig:
+    """What the server has, without the events that only a later release hears."""
+    wanted = consumer.config().filter_subjects or []
+    return found.evolve(filter_subjects=wanted) if set(wanted) < set(found.filter_subjects or ()) else found
+
+
 def aged(days: int) -> tuple[StreamConfig, ...]:
     """The streams with what they forget. Everything on them may say who a person is, and the database lets that go
     (`yiqi ops retain`): the bus must not remember it for ever. What makes effects happen once is the inbox, which
@@ -170,9 +176,9 @@ def aged(days: int) -> tuple[StreamConfig, ...]:
 async def provision(
     js: JetStreamContext, *, replicas: int = 1, check: bool = False, days: int = DAYS, age: bool = False
 ) -> list[str]:
-    """Make what is missing, also subjects of events that are new, and refuse what differs; returns what was made. `check` makes nothing. `age` changes after
-    how many days existing streams forget, and nothing else of them: a shorter time deletes at once, so somebody must
-    want it."""
+    """Make what is missing, also subjects of events that are new and that a consumer hears them, and refuse what differs;
+    returns what was made. `check` makes nothing. `age` changes after how many days existing streams forget, and nothing
+    else of them: a shorter time deletes at once, so somebody must want it."""
     made: list[str] = []
     wrong: list[str] = []
     for wanted in aged(days):
@@ -208,6 +214,14 @@ async def provision(
             else:
                 await js.add_consumer(consumer.stream, consumer.config())
                 made.append(f"consumer {consumer.durable}")
+            continue
+        heard = have.evolve(filter_subjects=consumer.config().filter_subjects)
+        fewer = set(have.filter_subjects or ()) < set(heard.filter_subjects or ())
+        if not check and fewer and not differs(consumer.config(), heard):
+            # From now on: what was said before has passed. Processes of the release before keep what they do not know
+            # until they end (`service.py`).
+            await js.add_consumer(consumer.stream, heard)
+            made.append(f"consumer {consumer.durable} hears more events")
             continue
         wrong += [f"consumer {consumer.durable}: {line}" for line in differs(consumer.config(), have)]
     try:

@@ -28,6 +28,7 @@ from shared.runtime.database import head
 from shared.runtime.embedded import Nats, wait_until
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, DAYS, IN, OUT, STREAMS, Drift, aged, provision
+from tests.chaos.places import ended
 
 ROOT = Path(__file__).parents[2]
 NAME = "intake"
@@ -116,6 +117,11 @@ async def publish(local: Local, ids: list[str]) -> None:
             await js.publish(registry.SUBMISSION_FILED.subject(WHO), filing(id_), stream=IN)
 
 
+async def publish_raw(local: Local, subject: str, body: bytes) -> None:
+    async with as_(local, WHO) as js:
+        await js.publish(subject, body, stream=IN)
+
+
 async def answers(local: Local) -> Counter[str]:
     """How often each event was answered."""
     async with as_(local, OPERATOR) as js:
@@ -162,6 +168,15 @@ def test_an_older_schema_is_not_ready(running: Local) -> None:
     finally:
         running.postgres.sql(f"update intake.alembic_version set version_num = '{head(NAME)}'", "yiqi")
     wait_until(lambda: running.page(NAME, "readyz") == "ok\n", 5, "ready again")
+
+
+def test_a_later_schema_only_adds(running: Local) -> None:
+    """Old processes must stay ready while new ones take their place, and come back when these are taken back."""
+    running.postgres.sql("update intake.alembic_version set version_num = '9999'", "yiqi")
+    try:
+        assert running.page(NAME, "readyz") == "ok\n"
+    finally:
+        running.postgres.sql(f"update intake.alembic_version set version_num = '{head(NAME)}'", "yiqi")
 
 
 # --- ending ------------------------------------------------------------------------------------------
@@ -289,11 +304,77 @@ def test_tables_of_an_earlier_release_are_refused(running: Local) -> None:
     wait_until(lambda: answered(running, ["early"]), 30, "the answer")
 
 
+async def _hear(local: Local, *more: str) -> None:
+    (wanted,) = (c for c in CONSUMERS if c.durable == "intake-in")
+    subjects = [e.pattern for e in wanted.events]
+    async with as_(local, PROVISIONER) as js:
+        await js.add_consumer(IN, wanted.config().evolve(filter_subjects=[*subjects, *more]))
+
+
+async def _unfinished(local: Local) -> tuple[int, int]:
+    """How many messages are with a process, and how many deliveries there have been."""
+    async with as_(local, OPERATOR) as js:
+        info = await js.consumer_info(IN, "intake-in")
+    return info.num_ack_pending or 0, info.delivered.consumer_seq if info.delivered else 0
+
+
+def _dead(local: Local) -> str:
+    return local.postgres.sql("select count(*) from intake.dead", "yiqi").strip()
+
+
+def test_what_only_a_later_release_hears_waits_for_it(running: Local) -> None:
+    """The consumer is widened while a process of this release runs, and while it starts: an event that it does not know
+    is neither dead nor refused, and others pass."""
+    buried = _dead(running)
+    asyncio.run(_hear(running, registry.SCORE_GIVEN.pattern))
+    try:
+        asyncio.run(publish_raw(running, registry.SCORE_GIVEN.subject(WHO), b"of a later release"))
+        asyncio.run(publish(running, ["beside"]))
+        wait_until(lambda: answered(running, ["beside"]), 15, "the answer to another event")
+        wait_until(lambda: asyncio.run(_unfinished(running))[0] == 1, 10, "the event to be kept")
+        assert "of a later release" in [line["message"] for line in log(running)]
+        running.running[NAME].send_signal(signal.SIGTERM)
+        assert running.running[NAME].wait(20) == 0
+        before = asyncio.run(_unfinished(running))[1]
+        # Given back at once, not after ack_wait: whoever comes next has it, and starts on the wider consumer.
+        running.launch(NAME)
+        running.ready()
+        wait_until(lambda: asyncio.run(_unfinished(running)) == (1, before + 1), 15, "the next process")
+        assert _dead(running) == buried
+    finally:
+        asyncio.run(_hear(running))
+
+
 def test_no_log_holds_what_was_filed(running: Local) -> None:
     text = (running.directory / f"{NAME}.log").read_text()
     assert len(log(running)) > 5
     for private in ("13912345678", "li@private.example", "private@private.example", "李四"):
         assert private not in text
+
+
+def test_everything_is_heard_again_and_done_once(running: Local) -> None:
+    ids = [f"again-{n}" for n in range(5)]
+    asyncio.run(publish(running, ids))
+    wait_until(lambda: answered(running, ids), 20, "the answers")
+    before, buried = asyncio.run(answers(running)), _dead(running)
+    status, said = ended(running, "ops", "replay", NAME)
+    assert (status, "加 --yes 才执行" in said) == (0, True)
+    status, said = ended(running, "ops", "replay", NAME, "--yes")
+    assert status == 0, said
+    filed = int(re.findall(r"intake-in：(\d+)条将再投递", said)[0])
+    assert filed >= 5
+    # The consumer is a new one: what it has delivered is everything once more.
+    wait_until(lambda: asyncio.run(_unfinished(running))[0] == 0, 20, "all of it to be heard")
+    wait_until(lambda: asyncio.run(_unfinished(running))[1] >= filed, 20, "all of it to be delivered")
+    if running.running[NAME].poll() is not None:  # it may have seen its consumer gone
+        running.launch(NAME)
+    running.ready()
+    asyncio.run(publish(running, ["last"]))
+    wait_until(lambda: answered(running, ["last"]), 30, "the answer")
+    assert asyncio.run(answers(running)) == before + Counter(["last"])
+    assert _dead(running) == buried
+    status, said = ended(running, "ops", "replay", "mail", "--yes")
+    assert status == 2
 
 
 # --- what is held during an outage -------------------------------------------------------------------
@@ -394,6 +475,28 @@ async def test_an_event_that_is_new_finds_room_in_a_stream_of_before(nats_server
             {"subjects": wanted.subjects[:-1], "max_bytes": 10**9},
         ):
             await js.update_stream(wanted.evolve(**other))
+            with pytest.raises(Drift):
+                await provision(js)
+
+
+async def test_a_consumer_of_before_hears_what_is_new(nats_server: Nats) -> None:
+    async with nothing_there(nats_server) as js:
+        await provision(js)
+        (wanted,) = (c for c in CONSUMERS if c.durable == "notify-evt")
+        hears = wanted.config().filter_subjects or []
+        await js.publish(hears[0].replace("*", "440106"), b"x")
+        await js.add_consumer(wanted.stream, wanted.config().evolve(filter_subjects=hears[:-1]))
+        with pytest.raises(Drift, match="consumer notify-evt: filter_subjects"):
+            await provision(js, check=True)
+        assert await provision(js) == ["consumer notify-evt hears more events"]
+        assert await provision(js, check=True) == []
+        assert (await js.consumer_info(wanted.stream, wanted.durable)).num_pending == 1
+        # One that hears what we do not know, or differs besides, is for a person to decide.
+        for other in (
+            {"filter_subjects": [*hears, "sme.evt.v1.x.y.*"]},
+            {"filter_subjects": hears[:1], "ack_wait": 5},
+        ):
+            await js.add_consumer(wanted.stream, wanted.config().evolve(**other))
             with pytest.raises(Drift):
                 await provision(js)
 
