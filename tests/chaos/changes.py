@@ -333,8 +333,17 @@ def resending(service: str) -> None:
     _replace(store, recover=recover_)
 
 
+def estranged(service: str) -> None:
+    """Control: a release that knows an event by another key than the one before."""
+    from shared.runtime import decode
+
+    key = decode._uuid
+    _replace(decode, _uuid=lambda *parts: key(b"another release", *parts))
+
+
 CHANGES: dict[str, Callable[[str], None]] = {
-    change.__name__: change for change in (crashing, hasten, forgetful, defaults, poisoned, resending)
+    change.__name__: change
+    for change in (crashing, hasten, forgetful, defaults, poisoned, resending, estranged)
 }
 
 

@@ -373,23 +373,12 @@ async def field(
     """The system, running and ready."""
     async with stub or Stub() as server:
         lab = Lab(directory, server.port, changes, **more)
-        connections: list[Client] = []
-        speakers: dict[str, Client] = {}
-        listening: asyncio.Task[None] | None = None
         try:
             await asyncio.to_thread(lab.start, 60)
-            connections.append(client := await lasting(lab, PROVISIONER))
-            here = Field(lab, server, client, {}, speakers)
-
-            listening = asyncio.create_task(_listen(client, here.waiting))
-            yield here
+            async with beside(lab, server) as here:
+                yield here
         finally:
-            # Also when the test has failed: one that tries to come back lets nobody cancel it, and the loop never ends.
-            for one in (*connections, *speakers.values()):
-                await one.close()
             await asyncio.to_thread(lab.stop)
-            if listening:
-                await listening
 
 
 async def _listen(client: Client, waiting: Mapping[str, asyncio.Event]) -> None:
@@ -414,6 +403,25 @@ async def _listen(client: Client, waiting: Mapping[str, asyncio.Event]) -> None:
                         waiting[id_].set()
             finally:
                 await reader.unsubscribe()
+
+
+@asynccontextmanager
+async def beside(lab: Lab, server: Stub) -> AsyncIterator[Field]:
+    """Publishers of a system that runs, and who listens to what they are answered."""
+    connections: list[Client] = []
+    speakers: dict[str, Client] = {}
+    listening: asyncio.Task[None] | None = None
+    try:
+        connections.append(client := await lasting(lab, PROVISIONER))
+        here = Field(lab, server, client, {}, speakers)
+        listening = asyncio.create_task(_listen(client, here.waiting))
+        yield here
+    finally:
+        # Also when the test has failed: one that tries to come back lets nobody cancel it, and the loop never ends.
+        for one in (*connections, *speakers.values()):
+            await one.close()
+        if listening:
+            await listening
 
 
 async def lasting(lab: Lab, who: str) -> Client:
