@@ -21,6 +21,7 @@ from services.cli import (
     collecting,
     contacts,
     deciding,
+    doctor,
     dossier,
     filing,
     letters,
@@ -58,7 +59,7 @@ app.add_typer(
     cases.catalogues, name="catalogue", help="目录：生成、列出、历次版本、汇集一轮、公示和名单、登记以往目录"
 )
 app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计流、审计锚")
-app.add_typer(ops.app, name="ops", help="运维：备份、恢复、清除不再需要的个人信息")
+app.add_typer(ops.app, name="ops", help="运维：体检、备份、恢复、清除不再需要的个人信息")
 cases.app.command("verify")(auditing.verify)
 cases.app.command("dossier")(dossier.dossier)
 cases.catalogues.command("versions")(collecting.versions)
@@ -66,6 +67,7 @@ cases.catalogues.command("collect")(collecting.collect)
 cases.catalogues.command("document")(collecting.document)
 ops.app.command("backup")(backup.backup)
 ops.app.command("restore")(backup.restore)
+ops.app.command("doctor")(doctor.doctor)
 app.command("check")(filing.check)
 app.command("submit")(filing.submit)
 app.command("decide")(deciding.decide)

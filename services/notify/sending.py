@@ -132,7 +132,7 @@ class Sending:
         self._ready: asyncio.Queue[Claim] = asyncio.Queue()
         self._parked: dict[str, deque[Claim]] = {}
         self._pace = Pace({**DEFAULT, **settings.mail_domain_rate})
-        relays = [_relay(context) for _ in range(settings.smtp_connections)]
+        relays = [relay_of(context.settings) for _ in range(settings.smtp_connections)]
         async with context.engine.connect() as alive:
             await alive.execute("select pg_advisory_lock(:worker)", {"worker": self._worker})
 
@@ -392,8 +392,7 @@ def _sender(settings: Settings, mail: UUID) -> str:
     return verp.address(mail, settings.bounce_domain, settings.bounce_secret.get_secret_value())
 
 
-def _relay(context: Context) -> smtp.Relay:
-    settings = context.settings
+def relay_of(settings: Settings, timeout: float = 60) -> smtp.Relay:
     return smtp.Relay(
         settings.smtp_host,
         settings.smtp_port,
@@ -401,6 +400,7 @@ def _relay(context: Context) -> smtp.Relay:
         security=settings.smtp_security,
         user=settings.smtp_user,
         password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        timeout=timeout,
         final_timeout=settings.smtp_reply_timeout,
         most=settings.smtp_mails,
     )

@@ -5,9 +5,9 @@ Retries, leases and the ledger are not here: they read the outcome and decide.
 
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol, normalize_message_line_endings
@@ -121,6 +121,16 @@ class Relay:
             # Half a conversation would be continued by the next mail.
             self._client.close()
             raise
+
+    async def greet(self) -> Mapping[str, Any] | None:
+        """Connect as for a mail, and hand none over; returns the server's certificate. What goes wrong leaves here."""
+        try:
+            await self._ready()
+        except BaseException:
+            self._client.close()
+            raise
+        found: Mapping[str, Any] | None = self._client.get_transport_info("peercert")
+        return found
 
     async def close(self) -> None:
         try:

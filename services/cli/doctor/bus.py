@@ -1,0 +1,308 @@
+"""What `yiqi ops doctor` asks of NATS: whether we are let in, JetStream, replicas, drift, limits, lag, and its clock.
+
+All of it with the rights of `operator`, who only reads; what the server is set to, its monitoring page alone tells.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import nats.errors
+import nats.js.errors
+
+from services.cli import common
+from services.cli.doctor.line import ALL, Line, Topic, asked, lasted
+from services.cli.doctor.outside import ending
+from shared.runtime.accounts import OPERATOR
+from shared.runtime.clock import Clock
+from shared.runtime.settings import Settings
+from shared.runtime.streams import (
+    ADVISORY,
+    BUCKET,
+    CONSUMERS,
+    IN,
+    STREAMS,
+    Consumer,
+    Drift,
+    provision,
+    unfinished_since,
+)
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+    from nats.js.api import ConsumerInfo, StreamInfo
+
+LATE, TOO_LATE = timedelta(minutes=1), timedelta(minutes=10)
+"""How long an event may lie before somebody looks, and before it is a fault: it should be accepted within 5 s."""
+
+OFF, TOO_FAR_OFF = timedelta(seconds=1), timedelta(seconds=5)
+"""Of clocks. The clock of review acts five seconds late so that what the bus has stored before comes first: clocks that
+differ by more let a deadline lapse under a filing that was in time."""
+
+UNREACHED = "核对 YIQI_NATS_URL、网络策略和 nats-server"
+
+
+async def look(settings: Settings, clock: Clock, replicas: int | None, monitors: list[str]) -> list[Line]:
+    found: list[Line] = []
+
+    async def reached(topic: Topic) -> Sequence[Line]:
+        async with _connected() as client:
+            lines = [topic.good(f"已连上 {_server(client)}")]
+            if told := _certificate(client):
+                lines.append(ending(topic, "NATS 服务器的证书", told))
+            look = _Look(settings, clock, client, replicas)
+            for one, check in look.checks():
+                lines += await asked(one, check)
+        return lines
+
+    found += await asked(Topic("nats", "NATS", UNREACHED), reached, ALL)
+    for url in monitors:
+        found += await asked(Topic("monitor", f"nats-server {url}", "核对 --monitor 的地址"), _monitor(url))
+    return found
+
+
+@asynccontextmanager
+async def _connected() -> AsyncIterator["Client"]:
+    async with common.bus(OPERATOR) as client:
+        yield client
+
+
+def _server(client: "Client") -> str:
+    url = client.connected_url
+    version = client.connected_server_version
+    return f"{url.hostname if url else ''}，nats-server {version.major}.{version.minor}.{version.patch}"
+
+
+def _certificate(client: "Client") -> Any:
+    """Of the server that we are connected to; nats-py has no public way to it."""
+    writer = getattr(client._transport, "_io_writer", None)
+    return writer.get_extra_info("peercert") if writer else None
+
+
+class _Look:
+    """Over one connection."""
+
+    def __init__(self, settings: Settings, clock: Clock, client: "Client", replicas: int | None) -> None:
+        self.settings, self.clock, self.client = settings, clock, client
+        self.js: JetStreamContext = client.jetstream(timeout=5)
+        self.replicas = replicas
+
+    def checks(self) -> Iterator[tuple[Topic, Any]]:
+        yield (
+            Topic("jetstream", "JetStream", "让 nats-server 启用 jetstream，并把 HUB 账户设为 enabled"),
+            self.jetstream,
+        )
+        yield Topic("streams", "流和消费者", "yiqi provision --check"), self.drift
+        yield Topic("replicas", "副本", "等待 nats-server 追上；长时间不变见手册"), self.copies
+        yield Topic("limits", "流的容量"), self.limits
+        yield Topic("clock", "时钟（与 NATS）", "在各机器上启用时间同步（chrony）"), self.skew
+        yield Topic("lag", "积压", "yiqi provision --check"), self.lag
+
+    async def jetstream(self, topic: Topic) -> Sequence[Line]:
+        try:
+            info = await self.js.account_info()
+        except (nats.js.errors.Error, nats.errors.NoRespondersError):
+            return [topic.fault("没有启用，或没有元数据主节点", topic.do)]
+        most = info.limits.max_storage
+        near = topic.share(info.storage, most, "账户的存储", "扩大 max_file_store 或磁盘")
+        used = f"{info.streams}个流，占用{info.storage / 1e6:.0f} MB"
+        return [near or topic.good(used + (f"，上限{most / 1e9:.0f} GB" if most > 0 else ""))]
+
+    async def drift(self, topic: Topic) -> Sequence[Line]:
+        """The very check of `yiqi provision --check`."""
+        replicas = self.replicas
+        if replicas is None:
+            try:
+                replicas = (await self.js.stream_info(IN)).config.num_replicas or 1
+            except nats.js.errors.NotFoundError:
+                replicas = 1
+        try:
+            await provision(self.js, replicas=replicas, check=True, days=self.settings.stream_days)
+        except Drift as drift:
+            lines = str(drift).splitlines()
+            missing = all(line.endswith(": missing") for line in lines)
+            return [
+                topic.fault(line, "yiqi provision" if missing else "yiqi provision --check") for line in lines
+            ]
+        return [topic.good(f"{len(STREAMS)}个流、{len(CONSUMERS)}个消费者、存储桶与程序一致")]
+
+    async def _streams(self) -> list["StreamInfo"]:
+        found = []
+        for name in (*(str(s.name) for s in STREAMS), BUCKET):
+            try:
+                found.append(await self.js.stream_info(name))
+            except nats.js.errors.NotFoundError:
+                continue  # drift tells
+        return found
+
+    async def _consumers(self) -> list[tuple[Consumer, "ConsumerInfo"]]:
+        found = []
+        for consumer in CONSUMERS:
+            try:
+                found.append((consumer, await self.js.consumer_info(consumer.stream, consumer.durable)))
+            except nats.js.errors.NotFoundError:
+                continue
+        return found
+
+    async def copies(self, topic: Topic) -> Sequence[Line]:
+        """Every stream and consumer has a leader, and every copy of it is there and up to date."""
+        infos: list[tuple[str, Any]] = [(str(i.config.name), i.cluster) for i in await self._streams()]
+        infos += [(c.durable, i.cluster) for c, i in await self._consumers()]
+        lines, most, clustered = [], 1, False
+        for name, cluster in infos:
+            if cluster is None:
+                continue
+            clustered |= bool(cluster.name)
+            peers = cluster.replicas or []
+            most = max(most, len(peers) + 1)
+            if cluster.name and not cluster.leader:
+                lines.append(topic.fault(f"{name} 没有主节点，读写都停着", "等待多数节点恢复"))
+            for peer in peers:
+                if peer.offline:
+                    lines.append(
+                        topic.fault(f"{name} 的副本 {peer.name} 不在线", f"查看 {peer.name} 的日志，恢复它")
+                    )
+                elif not peer.current:
+                    lines.append(
+                        topic.attention(f"{name} 的副本 {peer.name} 落后{peer.lag or 0}条", topic.do)
+                    )
+        if not lines and clustered and most == 1:
+            return [
+                topic.attention(
+                    "是集群，流却只有一份", "备份后重建：yiqi ops backup、yiqi ops restore --replicas 3"
+                )
+            ]
+        return lines or [topic.good(f"每个流{most}份，都是最新" if most > 1 else "单机，一份")]
+
+    async def limits(self, topic: Topic) -> Sequence[Line]:
+        do = "扩大该流的 max_bytes，或 yiqi provision --age 缩短 YIQI_STREAM_DAYS"
+        lines = [
+            near
+            for info in await self._streams()
+            if (
+                near := topic.share(
+                    info.state.bytes, info.config.max_bytes or 0, f"流 {info.config.name}", do
+                )
+            )
+        ]
+        return lines or [topic.good("都有余地")]
+
+    async def skew(self, topic: Topic) -> Sequence[Line]:
+        """What the services take for now, beside the clock that decides what was in time."""
+        before = self.clock.now()
+        answer = await self.client.request(f"$JS.API.STREAM.INFO.{IN}", b"", timeout=5)
+        after = self.clock.now()
+        if (told := json.loads(answer.data).get("ts")) is None:
+            return []  # no stream; drift tells
+        return [compared(topic, before, after, _moment(told), self.clock, topic.do)]
+
+    async def lag(self, topic: Topic) -> Sequence[Line]:
+        """What no service has finished with, and whether anybody listens at all."""
+        lines = []
+        waits = {c.durable: i for c, i in await self._consumers()}
+        for consumer in CONSUMERS:
+            if (info := waits.get(consumer.durable)) is None:
+                continue
+            since = await unfinished_since(self.js, [consumer])
+            age = datetime.now(UTC) - since if since else timedelta()
+            count = (info.num_pending or 0) + (info.num_ack_pending or 0)
+            do = f"查看 {consumer.service} 的日志；yiqi dead list"
+            if not await self._listened(consumer):
+                lines.append(
+                    topic.fault(
+                        f"{consumer.durable} 没有进程在读，{count}条未处理", f"启动 {consumer.service}"
+                    )
+                )
+            elif age > TOO_LATE:
+                lines.append(topic.fault(f"{consumer.durable} {count}条，最早的已{lasted(age)}", do))
+            elif age > LATE:
+                lines.append(topic.attention(f"{consumer.durable} {count}条，最早的已{lasted(age)}", do))
+        lines += await self._given_up(topic)
+        return lines or [topic.good("各消费者都有进程在读，没有积压")]
+
+    async def _listened(self, consumer: Consumer) -> bool:
+        """A service has a request standing at the server, or is busy with what it was given: then for a moment none."""
+
+        async def listens() -> bool:
+            info = await self.js.consumer_info(consumer.stream, consumer.durable)
+            return bool(info.num_waiting or info.num_ack_pending)
+
+        from shared.runtime.embedded import eventually
+
+        try:
+            return await eventually(listens, 1.5)
+        except TimeoutError:
+            return False
+
+    async def _given_up(self, topic: Topic) -> list[Line]:
+        """Messages that were delivered as often as they may be: nobody will ever hear them again by themselves."""
+        try:
+            state = (await self.js.stream_info(ADVISORY)).state
+        except nats.js.errors.NotFoundError:
+            return []
+        if not state.messages:
+            return []
+        found = await self.js.get_msg(ADVISORY, state.last_seq)
+        age = datetime.now(UTC) - found.time if found.time else timedelta()
+        if age > timedelta(days=1):
+            return []
+        told = json.loads(found.data or b"{}")
+        where = f"{told.get('stream')} 第{told.get('stream_seq')}条（{told.get('consumer')}）"
+        return [
+            topic.fault(
+                f"{lasted(age)}前总线放弃投递 {where}", "yiqi ops replay 服务 --yes，会从头再投递一遍"
+            )
+        ]
+
+
+def compared(topic: Topic, before: datetime, after: datetime, there: datetime, clock: Clock, do: str) -> Line:
+    """Two clocks; the way to the other one and back is no difference."""
+    off = max(timedelta(), before - there, there - after)
+    if off <= OFF:
+        return topic.good(f"相差不到{OFF.total_seconds():.0f}秒")
+    ahead = "快" if before > there else "慢"
+    told = f"本机{ahead}{lasted(off)}"
+    if abs(clock.offset) > OFF:
+        told, do = f"{told}（YIQI_CLOCK 移动了时钟，它只用于演示）", "去掉 YIQI_CLOCK，重启各服务"
+    return topic.fault(told, do) if off > TOO_FAR_OFF else topic.attention(told, do)
+
+
+def _moment(told: str) -> datetime:
+    """With as many digits as Python takes: Go tells nine or fewer."""
+    whole, _, part = told.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{part[:6].ljust(6, '0')}+00:00")
+
+
+def _monitor(url: str) -> Any:
+    async def check(topic: Topic) -> Sequence[Line]:
+        if not url.startswith(("http://", "https://")):
+            return [topic.fault("地址应以 http:// 或 https:// 开头", topic.do)]
+        told = await asyncio.to_thread(_page, f"{url.rstrip('/')}/varz")
+        stream = told.get("jetstream") or {}
+        config, stats = stream.get("config") or {}, stream.get("stats") or {}
+        if not config:
+            return [topic.fault("没有启用 JetStream", "在 nats.conf 中加上 jetstream")]
+        lines = []
+        if not config.get("sync_always"):
+            do = "在 nats.conf 的 jetstream 中写 sync_interval: always，重启该节点"
+            lines.append(topic.fault("sync_interval 不是 always：断电会丢失已确认的消息", do))
+        near = topic.share(
+            stats.get("storage", 0),
+            config.get("max_storage", 0),
+            "JetStream 的磁盘",
+            "扩大磁盘和 max_file_store",
+        )
+        lines += [near] if near else []
+        return lines or [topic.good("sync_interval 为 always，磁盘有余地")]
+
+    return check
+
+
+def _page(url: str) -> Any:
+    with urlopen(url, timeout=5) as answer:  # noqa: S310 - the scheme is checked above
+        return json.load(answer)
