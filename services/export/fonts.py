@@ -6,8 +6,10 @@ page is set is in `pdf.py`.
 
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,31 +39,35 @@ class NoFont(Exception):
 
 @dataclass(frozen=True)
 class Fonts:
-    """Folders of fonts, the families found in them, and the characters that every role can show."""
+    """Folders of fonts, the families found in them, and the characters that every role can show; `digest` is of the
+    office's own."""
 
     folders: tuple[Path, ...]
     stacks: dict[str, tuple[str, ...]]
     characters: frozenset[int]
+    digest: str = ""
 
-    def shown(self, text: str) -> str:
-        """The text with `〔U+1F600〕` for what no typeface has: nobody reads a blank or a box as if nothing were there."""
-        if text.isascii():
-            return text
-        missing = {c for c in text if ord(c) not in self.characters and not _SILENT.match(c)}
-        for character in missing:
-            log.warning("no font has a character; its code is printed")
-            text = text.replace(character, f"〔U+{ord(character):04X}〕")
-        return text
+    def codes(self, letters: Collection[str]) -> dict[int, str]:
+        """For `str.translate`: `〔U+1F600〕` for what no typeface has: nobody reads a blank or a box as if nothing were
+        there."""
+        missing = [c for c in letters if ord(c) not in self.characters and not _SILENT.match(c)]
+        if missing:
+            log.warning("no font has some characters; their codes are printed")
+        return {ord(c): f"〔U+{ord(c):04X}〕" for c in missing}
 
 
 @cache
 def fonts(folder: Path | None = None) -> Fonts:
-    """Those of the folder, and the free ones."""
+    """Those of the folder, and the free ones; read once."""
     folders = [Path(str(files(package))) for package in FREE]
+    digest = sha256()
     if folder is not None:
         if not folder.is_dir():
             raise NoFont(f"没有字体文件夹：{folder}")
         folders.insert(0, folder)
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in _KINDS:
+                digest.update(path.name.encode() + path.read_bytes())
     families: dict[str, frozenset[int]] = {}
     for path in sorted(p for one in folders for p in one.rglob("*") if p.suffix.lower() in _KINDS):
         for name, characters in _faces(path):
@@ -74,7 +80,7 @@ def fonts(folder: Path | None = None) -> Fonts:
     characters = frozenset.intersection(
         *(frozenset().union(*(families[name] for name in stack)) for stack in stacks.values())
     )
-    return Fonts(tuple(folders), stacks, characters)
+    return Fonts(tuple(folders), stacks, characters, digest.hexdigest() if folder else "")
 
 
 _WANTED = frozenset(name for stack in STACKS.values() for name in stack)

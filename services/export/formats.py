@@ -3,13 +3,16 @@
 How each looks is in its own module; where the files are kept is in `publish.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 from services.export import pdf, plain, sheet, table, word
-from services.export.official import Document
+from services.export.fonts import fonts
+from services.export.paper import Paper
 from services.export.table import Row, for_everybody
 from shared.contracts.catalogue import CatalogueFile
 from shared.notices.model import Form, Notice
@@ -32,12 +35,6 @@ FORMATS: dict[str, Maker] = {
 FIRST = next(iter(FORMATS))
 RELEASE = version("yiqi")
 
-OFFICIAL: dict[str, Callable[[Document], bytes]] = {
-    "docx": word.official_list,
-    "pdf": pdf.official_list,
-}
-"""The formats of an official document, in the same way."""
-
 
 @dataclass(frozen=True)
 class File:
@@ -54,21 +51,31 @@ class File:
         )
 
 
-def content(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool) -> str:
+def content(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool, own: Path | None = None) -> str:
     """A digest of all that `render` goes by, a thousand times as quick: the rows in their order, the annex with its
-    looks, the formats, and the release, which may print the same in another way."""
+    looks, the formats, the office's own typefaces, and the release, which may print the same in another way."""
     looks = (for_everybody(form) if public else form).model_dump_json()
-    facts = (RELEASE, *FORMATS, notice.issued_on.isoformat(), looks)
+    facts = (RELEASE, *FORMATS, fonts(own).digest, notice.issued_on.isoformat(), looks)
     return table.digest("\n".join(facts).encode() + plain.json(notice, form, rows, public=public))
 
 
-def render(notice: Notice, form: Form, rows: Sequence[Row], *, public: bool) -> tuple[File, ...]:
-    """One variant of an annex in every format."""
-    return tuple(_render(notice, form, rows, public))
+def render(
+    notice: Notice, form: Form, rows: Sequence[Row], *, public: bool, own: Path | None = None
+) -> tuple[File, ...]:
+    """One variant of an annex in every format; `own` is the folder of the office's own typefaces."""
+    return tuple(_render(notice, form, rows, public, own))
 
 
-def _render(notice: Notice, form: Form, rows: Sequence[Row], public: bool) -> Iterator[File]:
-    for ending, make in FORMATS.items():
+def _render(
+    notice: Notice, form: Form, rows: Sequence[Row], public: bool, own: Path | None
+) -> Iterator[File]:
+    makers = FORMATS | {"pdf": partial(pdf.catalogue, faces=fonts(own))}
+    for ending, make in makers.items():
         object_ = table.object_name(notice, form, public=public, suffix=ending)
         name = table.file_name(notice, form, public=public, suffix=ending)
         yield File(ending, object_, name, make(notice, form, rows, public=public))
+
+
+def printed(paper: Paper, own: Path | None = None) -> dict[str, bytes]:
+    """Any other document, by the ending of its file."""
+    return {"docx": word.render(paper), "pdf": pdf.render(paper, fonts(own))}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from services.export import formats, publish, store
+from services.export.fonts import fonts
 from services.export.store import Cause
 from shared.contracts import registry
 from shared.contracts.catalogue import CataloguePublished, CatalogueRequested, CatalogueSuperseded
@@ -38,6 +39,9 @@ class Export:
 
     async def setup(self, context: Context) -> None:
         self.notices = load_all(context.settings.notices)
+        fonts(
+            context.settings.fonts
+        )  # a folder that is not there is an error now and not when something is printed
         self.context = context
 
     async def on_evt(self, tx: Tx, items: Sequence[Item]) -> None:
@@ -145,11 +149,12 @@ class Export:
         last = await store.last(tx.conn, notice.id, form.id, public=public)
         if not rows and last is None:
             return
-        content = formats.content(notice, form, rows, public=public)
+        own = self.context.settings.fonts
+        content = formats.content(notice, form, rows, public=public, own=own)
         if last is not None and last.content == content:
             return
         # In a thread: the loop must turn, and a long annex takes seconds.
-        files = await asyncio.to_thread(formats.render, notice, form, rows, public=public)
+        files = await asyncio.to_thread(formats.render, notice, form, rows, public=public, own=own)
         told = tuple(file.told() for file in files)
         if last is not None and last.files == [one.model_dump(mode="json") for one in told]:
             store.unchanged(tx.conn, notice.id, form.id, content, public=public)

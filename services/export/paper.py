@@ -5,7 +5,7 @@ What an official document says is in `official.py`; how a page is set is in `pdf
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -45,7 +45,7 @@ _WORD = re.compile(r"[!-~]+")
 @dataclass(frozen=True, slots=True)
 class Line:
     """A paragraph of its own; `indent` by two characters, as the standard has them, and ending `aside` characters from
-    the right edge."""
+    the right edge. One that is to `stay` is on the page of what follows."""
 
     text: str
     look: Look = "body"
@@ -53,6 +53,7 @@ class Line:
     bold: bool = False
     indent: bool = False
     aside: int = 0
+    stay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,28 @@ class Table:
     rows: tuple[TableRow, ...] = ()
     grouped: int | None = None
     whole: bool = False
+
+
+def places(rows: Iterable[Sequence[Cell]]) -> Iterator[list[tuple[int, Cell, bool]]]:
+    """Of every row the columns in which its cells begin; and, marked, the cells that reach down into it."""
+    reaching: dict[int, tuple[Cell, int]] = {}
+    for cells in rows:
+        found: list[tuple[int, Cell, bool]] = []
+        below: dict[int, tuple[Cell, int]] = {}
+        at = 0
+        waiting = list(reversed(cells))
+        while at in reaching or waiting:
+            cell, left = reaching.pop(at, (None, 0))
+            lower = cell is not None
+            if cell is None:
+                cell = waiting.pop()
+                left = cell.down
+            found.append((at, cell, lower))
+            if left > 1:
+                below[at] = (cell, left - 1)
+            at += cell.across
+        reaching = below
+        yield found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
 from services.export.fonts import Fonts, fonts
 from services.export.official import Document
-from services.export.paper import INSET, Break, Cell, Line, Paper, Table, annex, official
+from services.export.paper import INSET, Break, Cell, Line, Paper, Table, annex, official, places
 from services.export.table import MM, Row
 from shared.notices.model import Form, Notice
 
@@ -40,13 +40,14 @@ def official_list(document: Document, *, faces: Fonts | None = None) -> bytes:
 
 def render(paper: Paper, faces: Fonts | None = None) -> bytes:
     faces = faces or fonts()
+    codes = faces.codes(set().union(*_texts(paper)))
     said = {
         "title": paper.title,
         "issued": [paper.issued.year, paper.issued.month, paper.issued.day],
         "landscape": paper.landscape,
-        "heading": faces.shown(paper.heading),
+        "heading": paper.heading.translate(codes),
         "fonts": faces.stacks,
-        "parts": [_part(part, paper, faces) for part in paper.parts],
+        "parts": [_part(part, paper, codes) for part in paper.parts],
     }
     moment = datetime.combine(paper.issued, time(), UTC)
     told = {
@@ -66,52 +67,61 @@ def render(paper: Paper, faces: Fonts | None = None) -> bytes:
     return made.stdout
 
 
-def _part(part: Line | Table | Break, paper: Paper, faces: Fonts) -> dict[str, Any]:
+def _texts(paper: Paper) -> Iterator[str]:
+    yield paper.heading
+    for part in paper.parts:
+        if isinstance(part, Line):
+            yield part.text
+        elif isinstance(part, Table):
+            yield from (
+                cell.text for cells in (part.head, *(row.cells for row in part.rows)) for cell in cells
+            )
+
+
+def _part(part: Line | Table | Break, paper: Paper, codes: Mapping[int, str]) -> dict[str, Any]:
     match part:
         case Break():
             return {"kind": "break"}
         case Line():
             return {
                 "kind": "line",
-                "pieces": _pieces(faces.shown(part.text), 16.0, paper.width),
+                "pieces": _pieces(part.text.translate(codes), 16.0, paper.width),
                 "look": part.look,
                 "side": part.side,
                 "bold": part.bold,
                 "indent": part.indent,
                 "aside": part.aside,
+                "stay": part.stay,
             }
     return {
         "kind": "table",
         "widths": part.widths,
-        "head": _cells(part.head, part.widths, faces),
+        "head": [cell for placed in places([part.head]) for cell in _cells(placed, part.widths, codes)],
         "rows": [
-            {"cells": _cells(row.cells, part.widths, faces), "group": row.group, "tall": row.tall}
-            for row in part.rows
+            {"cells": _cells(placed, part.widths, codes), "group": row.group, "tall": row.tall}
+            for row, placed in zip(part.rows, places(row.cells for row in part.rows), strict=True)
         ],
         "grouped": part.grouped,
         "whole": part.whole,
     }
 
 
-def _cells(cells: Sequence[Cell], widths: Sequence[float], faces: Fonts) -> list[dict[str, Any]]:
-    # A cell below one that spans rows starts further right than here; at worst a long word is divided for nothing.
-    narrow = min(widths)
-    found, at = [], 0
-    for cell in cells:
-        width = sum(widths[at : at + cell.across]) or narrow
-        at += cell.across
-        found.append(
-            {
-                "pieces": _pieces(faces.shown(cell.text), cell.size, width),
-                "side": cell.side,
-                "look": cell.look,
-                "across": cell.across,
-                "down": cell.down,
-                "size": cell.size,
-                "bold": cell.bold,
-            }
-        )
-    return found
+def _cells(
+    placed: Sequence[tuple[int, Cell, bool]], widths: Sequence[float], codes: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "pieces": _pieces(cell.text.translate(codes), cell.size, sum(widths[at : at + cell.across])),
+            "side": cell.side,
+            "look": cell.look,
+            "across": cell.across,
+            "down": cell.down,
+            "size": cell.size,
+            "bold": cell.bold,
+        }
+        for at, cell, lower in placed
+        if not lower
+    ]
 
 
 def _pieces(text: str, size: float, width: float) -> list[str]:

@@ -16,7 +16,7 @@ from docx.oxml.parser import OxmlElement
 from docx.shared import Mm
 
 from services.export.official import Document
-from services.export.paper import Cell, Line, Paper, Side, Table, annex, official
+from services.export.paper import Cell, Line, Paper, Side, Table, annex, official, places
 from services.export.table import FANG, HEI, LABEL, SONG, TABLE, TITLE, Row
 from shared.notices.model import Form, Notice
 
@@ -59,9 +59,10 @@ def render(paper: Paper) -> bytes:
             end.addprevious(_table(part))
         elif isinstance(part, Line):
             _, size, _ = LOOKS[part.look]
-            end.addprevious(
-                _paragraph(part.text, part.look, part.side, size, part.bold, part.indent, part.aside)
-            )
+            said = _paragraph(part.text, part.look, part.side, size, part.bold, part.indent, part.aside)
+            if part.stay:
+                _stay(said)
+            end.addprevious(said)
         else:
             end.addprevious(_break())
         after_table = isinstance(part, Table)
@@ -123,20 +124,29 @@ def _table(table: Table) -> Any:
     grid = _set(element, "w:tblGrid")
     for width in table.widths:
         _set(grid, "w:gridCol", {"w": str(round(width * TWIPS))})
-    if table.head:
-        element.append(_row(table, table.head, head=True))
+    for placed in places([table.head]) if table.head else ():
+        element.append(_row(table, placed, head=True))
     previous: str | None = None
-    for row in table.rows:
+    for row, placed in zip(table.rows, places(row.cells for row in table.rows), strict=True):
         merged = None
         if table.grouped is not None and row.group is not None:
             merged = "continue" if row.group == previous else "restart"
         previous = row.group
-        element.append(_row(table, row.cells, merged=merged, tall=row.tall))
+        element.append(_row(table, placed, merged=merged, tall=row.tall))
+    if table.whole:
+        for row_ in element.findall(qn("w:tr"))[:-1]:
+            for said in row_.iter(qn("w:p")):
+                _stay(said)
     return element
 
 
 def _row(
-    table: Table, cells: Sequence[Cell], *, head: bool = False, merged: str | None = None, tall: bool = False
+    table: Table,
+    placed: Sequence[tuple[int, Cell, bool]],
+    *,
+    head: bool = False,
+    merged: str | None = None,
+    tall: bool = False,
 ) -> Any:
     element = OxmlElement("w:tr")
     properties = _set(element, "w:trPr")
@@ -144,21 +154,22 @@ def _row(
         _set(properties, "w:cantSplit")
     if head:
         _set(properties, "w:tblHeader")
-    at = 0
-    for n, cell in enumerate(cells):
+    for at, cell, lower in placed:
         place = _set(element, "w:tc")
         look = _set(place, "w:tcPr")
         width = sum(table.widths[at : at + cell.across])
-        at += cell.across
         _set(look, "w:tcW", {"w": str(round(width * TWIPS)), "type": "dxa"})
         if cell.across > 1:
             _set(look, "w:gridSpan", {"val": str(cell.across)})
-        common = merged is not None and n == table.grouped
-        if common and merged:
-            _set(look, "w:vMerge", {"val": merged})
+        common = merged if at == table.grouped else None
+        if cell.down > 1:
+            common = "continue" if lower else "restart"
+        if common:
+            _set(look, "w:vMerge", {"val": common})
         # A label in the middle of several pages is on one of them: at the top it is on the first.
-        _set(look, "w:vAlign", {"val": "top" if common or tall else "center"})
-        text = "" if common and merged == "continue" else cell.text
+        top = tall or (common is not None and at == table.grouped)
+        _set(look, "w:vAlign", {"val": "top" if top else "center"})
+        text = "" if common == "continue" else cell.text
         place.append(_paragraph(text, cell.look, cell.side, cell.size, cell.bold))
     return element
 
@@ -188,6 +199,11 @@ def _paragraph(
             run.find(qn("w:rPr")).addnext(OxmlElement("w:br"))
         element.append(run)
     return element
+
+
+def _stay(paragraph: Any) -> None:
+    """On the page of what follows."""
+    paragraph.find(qn("w:pPr")).insert(0, OxmlElement("w:keepNext"))
 
 
 def _run(text: str, font: str, size: float, bold: bool = False) -> Any:

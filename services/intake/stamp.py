@@ -24,6 +24,7 @@ PROPERTY, TITLE = "yiqi", "通知"
 NAME = "_yiqi"
 """A hidden name of the worksheet: it goes along when a sheet is copied into another workbook."""
 _UNSEEN = {"width", "serial_width", "landscape", "public", "computed", "rule", "field", "clause"}
+_UNSEEN |= {"printed", "ticked", "aside"}
 """What nobody who fills in a form can tell."""
 _STAMP = re.compile(r'"?([a-z0-9][a-z0-9-]{2,60})/(F[\d-]{1,10})/([0-9a-f]{12})"?')
 MOST_TITLE = 120

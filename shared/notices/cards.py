@@ -4,8 +4,9 @@ Everything that a card asks for is a `Column` under a key of its own, so that ju
 findings are those of a list. How a filled-in one is read is not here (`services/intake/cards.py`).
 """
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -16,10 +17,12 @@ Path = tuple[str | int, ...]
 
 class Labelled(Column):
     """A field beside or below its label. `header` is the label as printed; `（ ）` in it is where the value goes,
-    as in `专职（ ）人`. `guidance` is printed with the label and is no answer; `below` puts the value under it."""
+    as in `专职（ ）人`. `guidance` is printed with the label and is no answer; `below` puts the value under it.
+    `ticked`: its choices are printed, `□国有 ☑民营` or `1. 商协会（√）； 2. …`."""
 
     guidance: tuple[str, ...] = ()
     below: bool = False
+    ticked: Literal["boxes", "numbers"] | None = None
 
 
 class Line(Data):
@@ -57,7 +60,7 @@ class Block(Data):
     """A table within a card, of as many rows as there are; its value is a list of rows.
 
     `preset` are descriptions printed in the column `described`: a row in which nothing else is filled in says
-    nothing, and several rows may share one description.
+    nothing, and several rows may share one description. `aside`: its title is printed in a column before the others.
     """
 
     field: Annotated[str, StringConstraints(pattern=r"^F[\d-]+\.[A-E]?\d*$")]
@@ -68,6 +71,7 @@ class Block(Data):
     described: Key | None = None
     preset: tuple[str, ...] = ()
     required: bool = False
+    aside: bool = False
 
     @model_validator(mode="after")
     def _described(self) -> Self:
@@ -95,12 +99,43 @@ class Mark(Data):
     label: Text
 
 
+class Rows(Data):
+    """Rows of a printed card, under a `label` in a cell before all of them. A cell is the key of a field, or a text with
+    `{key}` where values stand."""
+
+    label: str | None = None
+    rows: Annotated[tuple[Annotated[tuple[Text, ...], Field(min_length=1)], ...], Field(min_length=1)]
+
+    def cells(self) -> Iterator[tuple[int, int, str]]:
+        yield from ((i, j, cell) for i, row in enumerate(self.rows) for j, cell in enumerate(row))
+
+
+_NAMED = re.compile(r"\{([a-z0-9_]+)\}")
+
+
+def named_in(cell: str) -> list[str]:
+    """The keys that a cell of a printed row names."""
+    return _NAMED.findall(cell) or [cell]
+
+
+class Printed(Data):
+    """How the annex sets the fields of a section: in a table with labels `beside` the values or, as the title of the
+    section, `within` its cells; as `lines`, on a `cover` of their own, or as headings with running `text`. Two short
+    fields stand in a row, unless `parts` say more."""
+
+    how: Literal["beside", "within", "lines", "cover", "text"] = "beside"
+    centred: bool = False
+    """The title stands in the middle."""
+    parts: tuple[Rows, ...] = ()
+
+
 class Section(Data):
     """A part of a card under its own heading. A `shared` one need not be repeated in further copies of the card
     in the same file."""
 
     title: str | None = None
     shared: bool = False
+    printed: Printed = Printed()
     fields: tuple[Labelled, ...] = ()
     grids: tuple[Grid, ...] = ()
     blocks: tuple[Block, ...] = ()
@@ -144,8 +179,28 @@ class Card(Data):
             if key in seen:
                 yield place, f"栏目 {key} 出现了两次"
             seen.add(key)
+        for s, section in enumerate(self.sections):
+            if section.printed.parts:
+                yield from ((("sections", s, "printed", *at), why) for at, why in _unprinted(section))
         for place, block in self.blocks():
             keys = [c.key for c in block.columns]
             for i, key in enumerate(keys):
                 if key in keys[:i]:
                     yield (*place, "columns", i, "key"), f"列 {key} 出现了两次"
+
+
+def _unprinted(section: Section) -> Iterator[tuple[Path, str]]:
+    """Fields that `parts` do not print once each."""
+    left = [field.key for field in section.fields]
+    for p, part in enumerate(section.printed.parts):
+        for i, j, cell in part.cells():
+            for key in named_in(cell):
+                if key not in left:
+                    yield (
+                        ("parts", p, "rows", i, j),
+                        f"没有名为 {key} 的栏目，或已经印过；还可用 {'、'.join(left)}",
+                    )
+                else:
+                    left.remove(key)
+    if left:
+        yield ("parts",), f"没有印出栏目 {'、'.join(left)}"

@@ -84,7 +84,8 @@ class Form(Data):
     notes: tuple[Note, ...] = ()
     group: Key | None = None
     public: tuple[Key, ...] = ()
-    """Contact columns that the notice itself wants in the public list; without them that has none."""
+    """Contact columns that the notice itself wants in the public list; without them that has none. Of a card, all that
+    everybody may see."""
     preset: tuple[str, ...] = ()
 
     @model_validator(mode="after")

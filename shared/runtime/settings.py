@@ -84,6 +84,9 @@ class Settings(BaseSettings):
 
     catalogues: Path | None = None
     """Folder that export writes catalogues to, besides the object store."""
+    fonts: Path | None = None
+    """Folder of the office's own typefaces (方正小标宋, 仿宋_GB2312, 黑体, 楷体_GB2312), which the PDF then embeds in place of
+    the free ones: .ttf, .otf, .ttc."""
 
     stream_days: int = Field(default=400, ge=30)
     """After how many days the streams forget; `yiqi provision` alone uses it. Ours: no source says how long. What a

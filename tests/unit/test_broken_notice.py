@@ -213,6 +213,17 @@ ONE = [
         "rules[9].severity",
         "用到计数的规则只能是 soft",
     ),
+    # a printed row that names a field twice, or none
+    (
+        ("rows: [[company_name, uscc],", "rows: [[company_name, uscc, company_name],"),
+        "forms[7].card.sections[1].printed.parts[0].rows[0][2]",
+        "没有名为 company_name 的栏目，或已经印过",
+    ),
+    (
+        ("- {rows: [[org_intro], [case_name_2]]}", "- {rows: [[org_intro]]}"),
+        "forms[8].card.sections[1].printed.parts",
+        "没有印出栏目 case_name_2",
+    ),
 ]
 
 
@@ -224,6 +235,7 @@ ELSEWHERE = {
     "forms[0].columns[5].header": "      - {field: F3.07,",
     "procedure.stages[8].id": "    - {id: not_selected,",
     "procedure.start": "  start:\n",
+    "forms[8].card.sections[1].printed.parts": "            parts:\n              - {label: 单位信息",
 }
 
 

@@ -15,8 +15,9 @@ from zipfile import ZipFile
 
 import pdfplumber
 import pytest
+from fontTools.ttLib import TTFont
 
-from services.export import fonts, pdf, plain, word
+from services.export import fonts, formats, pdf, plain, word
 from services.export.official import Document, Table
 from services.export.table import Row
 from shared.contracts.types import Values
@@ -149,9 +150,49 @@ def test_every_character_has_a_picture_and_what_no_font_has_is_named() -> None:
         assert "(cid:" not in page.extract_text()
 
 
+def test_what_no_font_has_is_logged_once_a_document(caplog: pytest.LogCaptureFixture) -> None:
+    form = NOTICE.by_form["F6"]
+    pdf.catalogue(NOTICE, form, rows(form, 5, main_use="\U0001f600🈚", application="\U0001f601"))
+    assert [r.message for r in caplog.records] == ["no font has some characters; their codes are printed"]
+    caplog.clear()
+    pdf.catalogue(NOTICE, form, rows(form, 1))
+    assert not caplog.records
+
+
 def test_missing_folders_are_said_so(tmp_path: Path) -> None:
     with pytest.raises(fonts.NoFont, match="没有字体文件夹"):
         fonts.fonts(tmp_path / "none")
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Path:
+    """A folder with one typeface of the office's: a free one under the name of the official one."""
+    free = next(p for folder in fonts.fonts().folders for p in folder.rglob("*") if "Serif" in p.name)
+    with TTFont(free) as face:
+        for record in face["name"].names:
+            if record.nameID in (1, 4, 6, 16):
+                record.string = "FZXiaoBiaoSong-B05S"
+        face.save(tmp_path / "title.otf")
+    return tmp_path
+
+
+def test_the_typefaces_of_the_office_are_embedded_before_the_free_ones(office: Path) -> None:
+    form = NOTICE.by_form["F6"]
+    given = rows(form, 1)
+
+    def faces(content: bytes) -> set[str]:
+        return {
+            c["fontname"].partition("+")[2] for page in pages(content) for c in page.chars if c["size"] > 20
+        }
+
+    (own,) = (
+        f.data for f in formats.render(NOTICE, form, given, public=False, own=office) if f.format == "pdf"
+    )
+    (free,) = (f.data for f in formats.render(NOTICE, form, given, public=False) if f.format == "pdf")
+    assert any("XiaoBiaoSong" in name for name in faces(own))
+    assert not any("XiaoBiaoSong" in name for name in faces(free))
+    digests = [formats.content(NOTICE, form, given, public=False, own=one) for one in (office, None)]
+    assert digests[0] != digests[1]
 
 
 def test_page_numbers_stand_at_the_outer_edge() -> None:

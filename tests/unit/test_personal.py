@@ -140,7 +140,8 @@ def test_the_notice_can_want_a_contact_in_the_public_list() -> None:
     assert "13900001111" in cells(catalogue(notice, wanting, planted(wanting), public=True))
     wrong = Form.model_validate({**form.model_dump(), "public": ("contakt",)})
     assert [path for path, _ in wrong.crossed()] == [("public", 0)]
-    assert {n.id for n, f in FORMS if f.public} == set()  # no source prints a public list with contacts
+    # No source prints a public list or card with contacts.
+    assert {n.id for n, f in FORMS if f.personal & {*f.public}} == set()
 
 
 def test_the_two_variants_do_not_share_a_file() -> None:
