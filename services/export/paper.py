@@ -237,11 +237,12 @@ def _row_notes(form: Form) -> list[TableRow]:
 
 
 def size(text: str, width: float, room: float) -> float:
-    """The largest size in which no word or number is broken and the text stays within the room; else what comes
-    nearest."""
+    """The largest size in which as few words and numbers as can be are broken and the text stays within the room; else what
+    comes nearest."""
     inside = (width - 2 * INSET) * MM
-    longest = max((len(word) for word in _WORD.findall(text)), default=0) * 0.56
-    fitting = [s for s in SMALLER if longest * s <= inside] or [TABLE]
+    words = [len(word) * 0.56 for word in _WORD.findall(text)]
+    whole = {s: sum(word * s <= inside for word in words) for s in SMALLER}
+    fitting = [s for s in SMALLER if whole[s] == whole[SMALLER[-1]]]
     return next((s for s in fitting if high(text, width, s) <= room), SMALLER[-1])
 
 

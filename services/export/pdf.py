@@ -125,18 +125,15 @@ def _cells(
 
 
 def _pieces(text: str, size: float, width: float) -> list[str]:
-    """Text that is broken between its pieces and where Chinese is: a word wider than the cell is in single letters."""
+    """Lines, with "\\n" between them. A word wider than the cell is in single letters, and where "" stands between two of
+    them it may be divided."""
     room = (width - 2 * INSET) * MM / (size * 0.56)
     if "\n" not in text and len(text) <= room:
         return [text] if text else []
     found: list[str] = []
     for run in _RUN.split(text):
         if run and len(run) > room and _RUN.match(run):
-            found += run
+            found += [piece for letter in run for piece in ("", letter)][1:]
         elif run:
-            # What is not divided stays in one piece, lest a comma begin a line.
-            if found and run != "\n" and found[-1] != "\n" and len(found[-1]) > 1:
-                found[-1] += run
-            else:
-                found.append(run)
+            found.append(run)
     return found

@@ -17,7 +17,7 @@ from docx.shared import Mm
 
 from services.export.official import Document
 from services.export.paper import Cell, Line, Paper, Side, Table, annex, official, places
-from services.export.table import FANG, HEI, LABEL, SONG, TABLE, TITLE, Row
+from services.export.table import FANG, HEI, LABEL, SHORT_SIDE, SONG, TABLE, TITLE, Row
 from shared.notices.model import Form, Notice
 
 LOOKS = {
@@ -86,19 +86,19 @@ def _page(book: Any, paper: Paper) -> None:
     section.footer_distance = Mm(bottom - 7 - 5)
     section.header_distance = Mm(15)
     book.settings.odd_and_even_pages_header_footer = True
-    for footer, side in ((section.footer, "right"), (section.even_page_footer, "left")):
-        shown: Side = "center" if paper.landscape else "right" if side == "right" else "left"
-        _number(footer, shown)
+    sides: tuple[tuple[Any, Side], ...] = ((section.footer, "right"), (section.even_page_footer, "left"))
+    for footer, side in sides:
+        _number(footer, side, turned=paper.landscape)
     if paper.heading:
         for header in (section.header, section.even_page_header):
             header._element.replace(header.paragraphs[0]._p, _paragraph(paper.heading, "table", "left", 9.0))
 
 
-def _number(footer: Any, side: Side) -> None:
-    """`— 1 —`, one character from the edge."""
+def _number(footer: Any, side: Side, *, turned: bool) -> None:
+    """`— 1 —`, one character from the edge; beside a table that lies across the paper it keeps to the foot of the paper as
+    it is bound."""
     paragraph = _paragraph("", "table", side, 14.0)
-    if side != "center":
-        _set(paragraph.find(qn("w:pPr")), "w:ind", {side: "280"}, before="w:jc")
+    _set(paragraph.find(qn("w:pPr")), "w:ind", {side: "280"}, before="w:jc")
     for text, kind in (("— ", ""), ("", "begin"), ("PAGE", "code"), ("", "end"), (" —", "")):
         run = _run(text if not kind else "", "宋体", 14.0)
         if kind == "code":
@@ -106,13 +106,43 @@ def _number(footer: Any, side: Side) -> None:
         elif kind:
             _set(run, "w:fldChar", {"fldCharType": kind})
         paragraph.append(run)
-    footer._element.replace(footer.paragraphs[0]._p, paragraph)
+    empty = footer.paragraphs[0]._p
+    if turned:
+        empty.addprevious(_beside(paragraph))
+    else:
+        footer._element.replace(empty, paragraph)
+
+
+def _beside(paragraph: Any) -> Any:
+    """A cell of its own at the left edge of the page, 7 mm from the type area and as high, with its text turned."""
+    element = OxmlElement("w:tbl")
+    properties = _set(element, "w:tblPr")
+    at = {"horzAnchor": "page", "vertAnchor": "page", "tblpX": _twips(35 - 7 - 8), "tblpY": _twips(28)}
+    _set(properties, "w:tblpPr", at)
+    _set(properties, "w:tblW", {"w": _twips(8), "type": "dxa"})
+    _set(properties, "w:tblLayout", {"type": "fixed"})
+    margins = _set(properties, "w:tblCellMar")
+    for edge in ("left", "right"):
+        _set(margins, f"w:{edge}", {"w": "0", "type": "dxa"})
+    _set(_set(element, "w:tblGrid"), "w:gridCol", {"w": _twips(8)})
+    row = _set(element, "w:tr")
+    _set(_set(row, "w:trPr"), "w:trHeight", {"val": _twips(SHORT_SIDE), "hRule": "exact"})
+    cell = _set(row, "w:tc")
+    look = _set(cell, "w:tcPr")
+    _set(look, "w:tcW", {"w": _twips(8), "type": "dxa"})
+    _set(look, "w:textDirection", {"val": "tbRl"})
+    cell.append(paragraph)
+    return element
+
+
+def _twips(mm: float) -> str:
+    return str(round(mm * TWIPS))
 
 
 def _table(table: Table) -> Any:
     element = OxmlElement("w:tbl")
     properties = _set(element, "w:tblPr")
-    _set(properties, "w:tblW", {"w": str(round(sum(table.widths) * TWIPS)), "type": "dxa"})
+    _set(properties, "w:tblW", {"w": _twips(sum(table.widths)), "type": "dxa"})
     _set(properties, "w:jc", {"val": "center"})
     borders = _set(properties, "w:tblBorders")
     for edge in ("top", "left", "bottom", "right", "insideH", "insideV"):
@@ -123,7 +153,7 @@ def _table(table: Table) -> Any:
         _set(margins, f"w:{edge}", {"w": "57", "type": "dxa"})
     grid = _set(element, "w:tblGrid")
     for width in table.widths:
-        _set(grid, "w:gridCol", {"w": str(round(width * TWIPS))})
+        _set(grid, "w:gridCol", {"w": _twips(width)})
     for placed in places([table.head]) if table.head else ():
         element.append(_row(table, placed, head=True))
     previous: str | None = None
@@ -158,7 +188,7 @@ def _row(
         place = _set(element, "w:tc")
         look = _set(place, "w:tcPr")
         width = sum(table.widths[at : at + cell.across])
-        _set(look, "w:tcW", {"w": str(round(width * TWIPS)), "type": "dxa"})
+        _set(look, "w:tcW", {"w": _twips(width), "type": "dxa"})
         if cell.across > 1:
             _set(look, "w:gridSpan", {"val": str(cell.across)})
         common = merged if at == table.grouped else None

@@ -139,6 +139,22 @@ def test_rows_are_not_divided_unless_one_is_higher_than_a_page() -> None:
     assert word.catalogue(NOTICE, form, rows(form, 1, scenario=endless)) != b""
 
 
+@pytest.mark.parametrize("key", ["contact", "content"])
+def test_a_word_wider_than_its_cell_is_divided_and_stays_in_it(key: str) -> None:
+    form = NOTICE.by_form["F3"]
+    address = "ouyang.xiaoming.and.everybody.else@a-long-name.example.cn"
+    value: object = (
+        {"name": "张三", "phones": ["13800138000"], "email": address} if key == "contact" else address
+    )
+    made = pdf.catalogue(NOTICE, form, rows(form, 1, **{key: value}))
+    (page,) = pages(made)
+    (table,) = page.find_tables()
+    left, _, right, _ = table.rows[1].cells[1 + [c.key for c in form.columns].index(key)]
+    inside = [c for c in page.chars if left < (c["x0"] + c["x1"]) / 2 < right and c["text"] in address]
+    assert all(left <= c["x0"] and c["x1"] <= right for c in inside)
+    assert address in "".join(cell for row in tables(made)[0] for cell in row)
+
+
 def test_every_character_has_a_picture_and_what_no_font_has_is_named() -> None:
     form = NOTICE.by_form["F6"]
     made = pdf.catalogue(NOTICE, form, rows(form, 1, main_use=f"{RARE}\U0001f600🈚葛\U000e0100"))
@@ -251,6 +267,18 @@ def test_word_has_official_typefaces_whole_rows_and_repeated_headers() -> None:
     assert len(footers) == 2
     for name in footers:
         assert "".join(word_xml(written, name).itertext()) == "— PAGE —"
+
+
+@pytest.mark.parametrize(("form_id", "turned"), [("F3", True), ("F6", False)])
+def test_the_number_of_a_turned_page_is_turned_with_it(form_id: str, turned: bool) -> None:
+    """GB/T 9704: it stays at the foot of the paper as it is bound, at the outer edge."""
+    form = NOTICE.by_form[form_id]
+    written = word.catalogue(NOTICE, form, rows(form, 2))
+    footers = sorted(n for n in ZipFile(BytesIO(written)).namelist() if n.startswith("word/footer"))
+    found = [word_xml(written, name) for name in footers]
+    assert [[d.get(W + "val") for d in f.iter(W + "textDirection")] for f in found] == [["tbRl"] * turned] * 2
+    sides = [[j.get(W + "val") for j in f.iter(W + "jc")] for f in found]
+    assert sides == [["right"], []]  # odd, and even at the left, which needs no word
 
 
 def test_an_official_list_has_its_parts_in_order() -> None:
