@@ -29,6 +29,7 @@ from services.cli import (
     nats,
     notices,
     ops,
+    printing,
     report,
 )
 from services.cli.common import UNUSABLE, Fail, fail, seed_of, settings
@@ -62,6 +63,7 @@ app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计�
 app.add_typer(ops.app, name="ops", help="运维：体检、备份、恢复、清除不再需要的个人信息")
 cases.app.command("verify")(auditing.verify)
 cases.app.command("dossier")(dossier.dossier)
+cases.app.command("document")(printing.document)
 cases.catalogues.command("versions")(collecting.versions)
 cases.catalogues.command("collect")(collecting.collect)
 cases.catalogues.command("document")(collecting.document)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from services.cli import common, names
+from services.cli import common, names, printing
 from services.cli.archive import writing
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out, show
 from shared.notices.calendar import SHANGHAI
@@ -70,7 +70,7 @@ def collect(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """汇集一个通知现行的全部目录和各种格式，附清单（行数、摘要、通知及其摘要、日期、发布单位）。"""
+    """汇集一个通知现行的全部目录和各种格式，已公布的卡片每项一份，附清单（行数、摘要、通知及其摘要、日期、发布单位）。"""
     if check is not None:
         checked(check, as_json=as_json)
         return
@@ -147,17 +147,17 @@ async def _collected(compiled: "CompiledNotice", *, public: bool) -> dict[str, b
         notice=notice.id,
         public=public,
     )
-    if not rows:
+    files, cards = await printing.cards(notice, public=public)
+    if not rows and not cards:
         fail(f"{notice.id} 还没有目录，见 yiqi catalogue build", FINDINGS)
     if await common.query("select form from export.stale where notice = :notice", notice=notice.id):
         fail("目录正在更新，请半分钟后再试", FINDINGS)
-    files: dict[str, bytes] = {}
     async with common.bus(OPERATOR) as client:
         for row in rows:
             for one in row["files"]:
                 name = _named(notice, row["form"], one["format"], public=public)
                 files[name] = await _fetched(client.jetstream(timeout=5), one)
-    return seal("collection", _facts(compiled, rows, public=public), files)
+    return seal("collection", _facts(compiled, rows, cards, public=public), files)
 
 
 def _named(notice: "Notice", form: str, ending: str, *, public: bool) -> str:
@@ -166,7 +166,7 @@ def _named(notice: "Notice", form: str, ending: str, *, public: bool) -> str:
     return file_name(notice, notice.by_form[form], public=public, suffix=ending)
 
 
-def _facts(compiled: "CompiledNotice", rows: list[Row], *, public: bool) -> Row:
+def _facts(compiled: "CompiledNotice", rows: list[Row], cards: list[Row], *, public: bool) -> Row:
     """The manifest of a round: nothing of when it was collected, so that the same catalogues are the same bytes."""
     notice = compiled.notice
     return {
@@ -178,7 +178,7 @@ def _facts(compiled: "CompiledNotice", rows: list[Row], *, public: bool) -> Row:
             "sha256": compiled.digest,
         },
         "published_by": {"code": notice.issuer, "name": _issuer(notice)},
-        "published_on": max(row["published_on"] for row in rows),
+        "published_on": max(row["published_on"] for row in (*rows, *cards)),
         "public": public,
         "rows": sum(row["rows"] for row in rows),
         "catalogues": [
@@ -201,6 +201,7 @@ def _facts(compiled: "CompiledNotice", rows: list[Row], *, public: bool) -> Row:
             }
             for row in rows
         ],
+        "cards": cards,
     }
 
 
@@ -222,7 +223,8 @@ def document(
 ) -> None:
     """拟写公示或公布名单的公文（文字为拟稿，须经审核签发）。"""
     from services.export import lists
-    from services.export.formats import OFFICIAL
+    from services.export.formats import printed
+    from services.export.paper import official
 
     known = common.notice(notice).notice
     day = on.date() if on else Clock(common.settings().clock).now().astimezone(SHANGHAI).date()
@@ -234,9 +236,9 @@ def document(
         fail(str(error), FINDINGS)
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for ending, make in OFFICIAL.items():
+    for ending, data in printed(official(made), common.settings().fonts).items():
         path = target / f"{known.id}-{kind}.{ending}"
-        path.write_bytes(make(made))
+        path.write_bytes(data)
         written.append(str(path))
     if as_json:
         out({"title": made.title, "files": written})

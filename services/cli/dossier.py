@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli import collecting, common, names
+from services.cli import collecting, common, names, printing
 from services.cli.auditing import as_of_now
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out
 
@@ -63,7 +63,7 @@ def dossier(
     check: Annotated[Path | None, typer.Option("--check", help="核对以前封存的案卷，不连接任何服务")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """封存一个项目的案卷：报送内容、文件、问题、各项决定、邮件，附清单和摘要。"""
+    """封存一个项目的案卷：报送内容（数据，并印成附件的样子）、文件、问题、各项决定、邮件，附清单和摘要。"""
     if check is not None:
         collecting.checked(check, as_json=as_json)
         return
@@ -109,6 +109,8 @@ def bundled(read: Mapping[str, Sequence[Row]], *, contacts: bool) -> dict[str, b
             rows = [{key: value for key, value in row.items() if key != "body"} for row in rows]
         files[f"{name}.json"] = written([_told(row) for row in rows])
     files["经过.csv"] = _history(case, read["history"])
+    personal = [row["values"] for row in read.get("contacts", ()) if row["revision"] == case["revision"]]
+    files |= printing.of_case(case, personal[0] if personal else {}, contacts=contacts)
     facts = {
         "case": str(case["case"]),
         "number": case["number"],

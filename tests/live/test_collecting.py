@@ -4,6 +4,7 @@ How a bundle is sealed is in `tests/unit/test_bundle.py`.
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,9 +24,11 @@ from shared.contracts import registry
 from shared.notices.load import load_all
 from shared.runtime.embedded import eventually
 from tests.chaos.places import ended
+from tests.items import APPLICATION, COMPANY, TITLE
 from tests.live.test_flow import CITY, DURING, NOTICE, Institution, bus, lecture
 
 PHONE, EMAIL, NAME = "83726619", "dossier@flow.example", "案卷测试机构"
+CARD = "附件9-2-“城市合伙人”企业推荐表"
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +44,28 @@ def number(local: Local) -> str:
     """A case that is published, with a mail, and the catalogues of it."""
     import asyncio
 
-    return asyncio.run(_published(local))
+    return asyncio.run(_published(local, Institution(NAME, email=EMAIL), lecture("案卷里的讲座")))
 
 
-async def _published(local: Local) -> str:
-    who = Institution(NAME, email=EMAIL)
+@pytest.fixture(scope="module")
+def card(local: Local) -> str:
+    """Another, of a form that is a card; of it the notice shows nothing to everybody."""
+    import asyncio
+
+    return asyncio.run(_published(local, Institution("", code="440106"), COMPANY, form="F9-2"))
+
+
+@pytest.fixture(scope="module")
+def shown(local: Local) -> str:
+    """And one of a card of which everybody may see a part."""
+    import asyncio
+
+    return asyncio.run(_published(local, Institution("案例测试机构"), APPLICATION, form="F10-1"))
+
+
+async def _published(local: Local, who: Institution, values: dict[str, Any], **more: Any) -> str:
     async with bus(local) as b:
-        filed = await b.file(who, lecture("案卷里的讲座"))
+        filed = await b.file(who, values, **more)
         for outcome in ("accept", "select", "publish"):
             assert "accepted" in await b.decide(CITY, filed["case"], outcome)
         await eventually(
@@ -171,6 +189,36 @@ def test_versions_are_listed_with_what_led_to_them(local: Local, number: str) ->
     ]
 
 
+def texts(docx_: bytes) -> str:
+    with zipfile.ZipFile(BytesIO(docx_)) as archive:
+        return "".join(re.findall("<w:t[ >][^<]*", archive.read("word/document.xml").decode()))
+
+
+def test_every_published_card_is_in_it_and_for_everybody_only_what_the_notice_names(
+    local: Local, number: str, card: str, shown: str, tmp_path: Path
+) -> None:
+    files = contents(collected(local, tmp_path / "a")["zip"])
+    manifest = json.loads(files["manifest.json"])
+    assert [(one["form"], one["number"]) for one in manifest["cards"]] == [("F10-1", shown), ("F9-2", card)]
+    assert [one["name"] for one in manifest["cards"][1]["files"]] == [
+        f"{CARD}/{card}.docx",
+        f"{CARD}/{card}.pdf",
+    ]
+    assert {one["published_on"] for one in manifest["cards"]} == {manifest["published_on"]}
+    assert files[f"{CARD}/{card}.pdf"].startswith(b"%PDF")
+    said = texts(files[f"{CARD}/{card}.docx"])
+    assert all(text in said for text in ("推荐企业名称", "甲公司", "020-" + PHONE, "注：如推荐多家企业"))
+    for_all = contents(collected(local, tmp_path / "b", "--public")["zip"])
+    (name,) = (one for one in for_all if one.endswith(".docx") and shown in one)
+    assert "（公开）" in name
+    assert not [one for one in for_all if card in one]
+    said = texts(for_all[name])
+    assert TITLE in said
+    assert not any(text in said for text in ("020-" + PHONE, "a@b.cn", "张三", "91110000600037341L"))
+    again = collected(local, tmp_path / "c")["sha256"]
+    assert again == sha256(Path(tmp_path / "a" / f"{NOTICE}.zip").read_bytes()).hexdigest()
+
+
 # --- a case ----------------------------------------------------------------------------------------------
 
 
@@ -200,12 +248,35 @@ def test_a_dossier_has_the_case_its_history_and_its_mails(local: Local, number: 
 
 
 def test_contact_data_is_in_it_only_when_asked_for(local: Local, number: str, tmp_path: Path) -> None:
-    without = b"".join(frozen(local, number, tmp_path / "a.zip")[0].values()).decode()
+    """Documents are packed: of them another test."""
+    without = b"".join(frozen(local, number, tmp_path / "a.zip")[0].values()).decode(errors="ignore")
     assert PHONE not in without
     assert EMAIL not in without
-    with_ = b"".join(frozen(local, number, tmp_path / "b.zip", "--contacts")[0].values()).decode()  # control
+    more = frozen(local, number, tmp_path / "b.zip", "--contacts")[0]  # control
+    with_ = b"".join(more.values()).decode(errors="ignore")
     assert PHONE in with_
     assert EMAIL in with_
+
+
+def test_what_was_filed_is_in_it_as_its_annex_prints_it(
+    local: Local, number: str, card: str, tmp_path: Path
+) -> None:
+    for case, name in ((number, "附件3-广州市2025年第一季度中小企业服务活动清单"), (card, CARD)):
+        less, _ = frozen(local, case, tmp_path / f"{case}.zip")
+        more, _ = frozen(local, case, tmp_path / f"{case}-all.zip", "--contacts")
+        assert {f"{name}.docx", f"{name}.pdf"} <= less.keys() & more.keys()
+        assert (PHONE in texts(less[f"{name}.docx"]), PHONE in texts(more[f"{name}.docx"])) == (False, True)
+
+
+def test_a_case_is_printed_by_itself(local: Local, card: str, tmp_path: Path) -> None:
+    asked = ("case", "document", card, "--json", "--out", tmp_path)
+    status, said = ended(local, *asked, "--contacts")
+    assert status == 0, said
+    files = {Path(path).name: Path(path).read_bytes() for path in json.loads(said)["files"]}
+    assert set(files) == {f"{card}-{CARD}.{ending}" for ending in ("docx", "pdf")}
+    assert PHONE in texts(files[f"{card}-{CARD}.docx"])
+    assert ended(local, *asked)[0] == 2  # never written over
+    assert ended(local, "case", "document", "F9-2-NONE", "--out", tmp_path)[0] == 2
 
 
 def test_who_may_not_read_contact_data_gets_no_dossier_with_it(
