@@ -52,12 +52,16 @@ def filed(notice: Notice, form: Form, row: Row, *, without: Collection[str] = ()
     """The filing of a card or of a list, leaving out what is stored under the keys `without`."""
     if form.card:
         return card(notice, form, row.values, without=without)
+    return annex(notice, narrowed(form, without), [row])
+
+
+def narrowed(form: Form, without: Collection[str]) -> Form:
+    """A list without some of its columns and lines."""
     kept = {
         "columns": tuple(c for c in form.columns if c.key not in without),
         "lines": tuple(line for line in form.lines if line.key not in without),
     }
-    shown = Form.model_construct(**{name: getattr(form, name) for name in Form.model_fields} | kept)
-    return annex(notice, shown, [row])
+    return Form.model_construct(**{name: getattr(form, name) for name in Form.model_fields} | kept)
 
 
 def card(notice: Notice, form: Form, values: Values, *, without: Collection[str] = ()) -> Paper:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -213,6 +213,28 @@ class Allowed(Data):
     derived: bool = True
 
 
+class Summary(Data):
+    """A list that nobody files: its rows are the cases of the form `of` that are not closed, or the `districts`' own
+    departments as the directory has them. Its columns have the keys of that form, besides those in `ADDED`."""
+
+    of: Text
+    form: Form
+
+    ADDED: ClassVar[tuple[str, ...]] = ("district", "opinion", "agency", "phones", "address")
+
+    def crossed(self, notice: "Notice") -> Iterator[tuple[tuple[str | int, ...], str]]:
+        source = notice.by_form.get(self.of)
+        if source is None and self.of != "districts":
+            yield ("of",), f"没有表 {self.of}；现有 {listed([*notice.by_form, 'districts'])}"
+        known = {*(source.by_key if source else ()), *self.ADDED}
+        for i, column in enumerate(self.form.columns):
+            if column.key not in known:
+                yield ("form", "columns", i, "key"), f"没有名为 {column.key} 的栏目；现有 {listed(known)}"
+        for place, name in self.form.lists():
+            if name not in notice.lists:
+                yield ("form", *place), f"没有代码表 {name}"
+
+
 class Notice(Data):
     """An official notice. Everything that a new round changes is in here; nothing of it is in the code."""
 
@@ -230,6 +252,7 @@ class Notice(Data):
     directions: tuple[Direction, ...] = ()
     lists: dict[Key, CodeList] = {}
     forms: Annotated[tuple[Form, ...], Field(min_length=1)]
+    summaries: tuple[Summary, ...] = ()
     allowed: Annotated[tuple[Allowed, ...], Field(min_length=1)]
     materials: tuple[Material, ...] = ()
     given: tuple[Given, ...] = ()
@@ -327,6 +350,8 @@ class Notice(Data):
             for j, f in enumerate(d.forms):
                 if f not in forms:
                     yield ("directions", i, "forms", j), f"没有表 {f}；现有 {listed(forms)}"
+        for i, summary in enumerate(self.summaries):
+            yield from ((("summaries", i, *at), why) for at, why in summary.crossed(self))
         for i, form in enumerate(self.forms):
             for where, why in form.crossed():
                 yield ("forms", i, *where), why

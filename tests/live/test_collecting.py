@@ -12,12 +12,13 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import docx
 import pytest
 from openpyxl import load_workbook
 
+from services.cli.demo.lives import STATION_FORM, STATIONS
 from services.cli.local import Local
 from services.export.formats import FORMATS
 from shared.contracts import registry
@@ -277,6 +278,42 @@ def test_a_case_is_printed_by_itself(local: Local, card: str, tmp_path: Path) ->
     assert PHONE in texts(files[f"{card}-{CARD}.docx"])
     assert ended(local, *asked)[0] == 2  # never written over
     assert ended(local, "case", "document", "F9-2-NONE", "--out", tmp_path)[0] == 2
+
+
+def test_the_cases_of_a_round_are_summed_up_as_their_district_sends_them(
+    local: Local, number: str, tmp_path: Path
+) -> None:
+    """附件1 of the stations' notice, which nobody files; with a case put in, as that round was over years ago."""
+    values = load_all()[STATIONS].forms["F12"].judge(STATION_FORM).stored
+    assert values
+    one = {
+        "number": "F12-1",
+        "notice": STATIONS,
+        "form": "F12",
+        "stage": "recommendation",
+        "district": "440106",
+    }
+    one |= {"case": str(uuid4()), "values": values, "package": None}
+    out = {**one, "case": str(uuid4()), "number": "F12-2", "stage": "withdrawn"}
+    for case in (one, out):
+        local.postgres.sql(
+            'insert into review."case" select (jsonb_populate_record(c, $json$'
+            f"{json.dumps(case)}$json$)).* from review.\"case\" c where number = '{number}'",
+            "yiqi",
+        )
+    asked = ("catalogue", "summary", "--notice", STATIONS, "--json", "--out", tmp_path, "--form")
+    try:
+        status, said = ended(local, *asked, "F13", "--district", "440106", "--on", "2019-06-20")
+        assert status == 0, said
+        told = json.loads(said)
+        assert (told["rows"], len(told["files"])) == (1, len(FORMATS))
+        text = texts(next(Path(f).read_bytes() for f in told["files"] if f.endswith(".docx")))
+        assert all(part in text for part in (values["station_name"], "天河区", "填报日期：2019年6月20日"))
+        assert values["head_name"] not in text
+        assert ended(local, *asked, "F13", "--district", "440103")[0] == 1
+        assert ended(local, *asked, "F99")[0] == 2
+    finally:
+        local.postgres.sql(f"delete from review.\"case\" where notice = '{STATIONS}'", "yiqi")
 
 
 def test_who_may_not_read_contact_data_gets_no_dossier_with_it(

@@ -28,6 +28,7 @@ from python_calamine import CalamineWorkbook
 from services.cli.demo import faults, rows, run
 from services.cli.demo.look import twice
 from services.cli.demo.rows import Event, Package
+from services.export import bundle
 from services.export.table import cell_text
 from shared.notices.load import load_all
 from shared.notices.values import contact, same
@@ -142,7 +143,19 @@ def test_the_figures_that_are_told_are_those_of_the_files(played: Played) -> Non
         "played.json",
         "pictures",
         "report.json",
+        "sealed",
     }
+
+
+def test_the_round_and_a_case_are_sealed_at_the_end(played: Played) -> None:
+    (round_, case) = sorted((played.out / "sealed").glob("*.zip"), reverse=True)
+    found = bundle.unpack(round_.read_bytes())
+    told = bundle.opened(found)
+    catalogues = {c["file"]: c["sha256"] for c in played.report["catalogues"]}
+    assert catalogues.items() <= {part.name: part.sha256 for part in told.files}.items()
+    files = bundle.unpack(case.read_bytes())
+    assert bundle.opened(files).kind == "dossier"
+    assert {"申请表-广州市中小企业服务站申请表.docx", "申请表-广州市中小企业服务站申请表.pdf"} <= files.keys()
 
 
 def test_the_pictures_show_the_round_as_it_ended(played: Played) -> None:

@@ -48,7 +48,7 @@ from shared.runtime.embedded import eventually
 from shared.runtime.streams import IN
 
 CITY = "440100"
-KEPT = ("catalogues", "mail", "marked", "filed", "pictures")
+KEPT = ("catalogues", "mail", "marked", "filed", "pictures", "sealed")
 SPOKEN = 2
 """Findings of one filing that are read out; the marked workbook has them all."""
 
@@ -146,7 +146,9 @@ class Story:
             await self.select()
             await self.publish()
             await self.draw()
-            return await self.report(await Lives(self).play())
+            lives = await Lives(self).play()
+            await self.seal()
+            return await self.report(lives)
         finally:
             for client in self.clients.values():
                 await client.close()
@@ -297,6 +299,30 @@ class Story:
             pictures.write(figures, self.out / "pictures", list(pictures.Format))
         except Fail as missing:  # an installation without the extra
             _print(f"  {missing}")
+
+    async def seal(self) -> None:
+        """What leaves the system for good: the round, and all that is held of one case."""
+        await self.sight.settled()
+        (case,) = await self.sight.query(
+            "select number from review.\"case\" where form = 'F12' order by number limit 1"
+        )
+        folder, number = self.out / "sealed", case["number"]
+        for name, what, command in (
+            (
+                f"{NOTICE}.zip",
+                "本轮目录汇集",
+                ("catalogue", "collect", "--notice", NOTICE, "--out", str(folder)),
+            ),
+            (
+                f"{number}.zip",
+                f"{number} 的案卷",
+                ("case", "dossier", number, "--out", str(folder / f"{number}.zip")),
+            ),
+        ):
+            # The last catalogue may just be being made.
+            await eventually(lambda c=command: look.done(self.local.environment, c), 60, what)  # type: ignore[misc]
+            files, digest = look.sealed(folder / name)
+            _print(f"  {what}：{files}个文件，逐一与清单相符，摘要 {digest[:16]}")
 
     async def day(self, day: date, title: str, hour: int = 10, minute: int = 0) -> None:
         """Let the day before end, turn the calendar, and see the reminders of the new day go out."""
@@ -668,7 +694,7 @@ def _tell(report: Mapping[str, Any], out: Path) -> None:
     verdict = "[red]有不符之处[/red]" if report["wrong"] else "[green]全部相符[/green]"
     _print(f"  {verdict}，用时{report['seconds']}秒")
     _print(
-        f"\n结果在 {out}（catalogues 目录，mail 邮件，marked 标注后退回的表，filed 报送的表，pictures 进度、各区覆盖和期限的图，report.json）。"
+        f"\n结果在 {out}（catalogues 目录，mail 邮件，marked 标注后退回的表，filed 报送的表，pictures 进度、各区覆盖和期限的图，sealed 汇集和案卷，report.json）。"
         f"接着试试：yiqi up 一直运行；yiqi check {out / 'filed'}/01-附件3-越秀区.xlsx --notice {NOTICE} --as 440104"
     )
 

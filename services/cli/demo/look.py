@@ -3,9 +3,12 @@
 Nothing here files, decides or changes anything.
 """
 
+import asyncio
 import email
 import email.policy
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from python_calamine import CalamineWorkbook
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.export import bundle
 from services.export.table import cell_text
 from shared.contracts.types import Values
 from shared.notices.model import Form
@@ -92,6 +96,26 @@ def catalogue_rows(path: Path, form: Form) -> list[list[str]]:
 
 def published_row(form: Form, values: Values) -> list[str]:
     return [cell_text(column, values.get(column.key)) for column in form.columns]
+
+
+async def done(environment: Mapping[str, str], command: Sequence[str]) -> bool:
+    """Whether a command of `yiqi` ended well, in a process of its own as people run it."""
+    run = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from services.cli import main; main()",
+        *command,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    return await run.wait() == 0
+
+
+def sealed(path: Path) -> tuple[int, str]:
+    """Of a bundle that is whole the number of files and the digest."""
+    content = path.read_bytes()
+    return len(bundle.opened(bundle.unpack(content)).files), bundle.digest(content)
 
 
 def mails(folder: Path) -> list[tuple[str, str]]:
