@@ -286,7 +286,7 @@ def test_the_cases_of_a_round_are_summed_up_as_their_district_sends_them(
     """附件1 of the stations' notice, which nobody files; with a case put in, as that round was over years ago."""
     values = load_all()[STATIONS].forms["F12"].judge(STATION_FORM).stored
     assert values
-    one = {
+    one: dict[str, Any] = {
         "number": "F12-1",
         "notice": STATIONS,
         "form": "F12",
