@@ -216,7 +216,8 @@ class _Card:
     def _declaration(self, section: Section) -> None:
         said = section.declaration
         assert said
-        lines = [said.text, *(mark.label for mark in section.marks)]
+        refused = "（填报单位未作此项承诺）" if self.values.get(said.key) is False else ""
+        lines = [said.text + refused, *(mark.label for mark in section.marks)]
         if said.dated and said.dated.key not in self.without:
             lines.append(self._value(said.dated) or "年\u3000\u3000月")
         wide = GROUP if section.printed.parts else self.width / 4

@@ -323,6 +323,14 @@ def test_a_list_is_printed_with_its_one_row() -> None:
     assert len(narrow) == len(header) - len([c for c in form.columns if c.key in form.personal])
 
 
+@pytest.mark.parametrize("made", ["是", "否"])
+def test_a_declaration_that_was_not_made_is_not_printed_as_one(made: str) -> None:
+    """By the rules it is refused; what the dossier of such a filing prints must not say otherwise."""
+    notice, form = of(COLLECTION, "F10-1")
+    printed = card.card(notice, form, stored(COLLECTION, "F10-1", declaration_accepted=made))
+    assert ("未作此项承诺" in "".join(word_xml(word.render(printed)).itertext())) is (made == "否")
+
+
 def test_a_long_answer_goes_on_over_the_page_and_nothing_of_it_is_lost() -> None:
     notice, form = of(COLLECTION, "F9-2")
     long = "".join(f"第{n}句话。" for n in range(330))

@@ -1,5 +1,5 @@
 """What a filer writes into the blank form is what the catalogue says: template, filled in, read, judged, published,
-printed, and read again, for every form of every packaged notice. A card goes as far as it is read and judged.
+printed, and read again, for every form of every packaged notice. Of a card the template and the print go round apart.
 
 Which value is sound is not here (`test_values.py`), nor what a reader makes of other layouts (`test_workbook.py`).
 """
@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from openpyxl.utils import get_column_letter
 from python_calamine import CalamineWorkbook
 
+from services.export import card, word
 from services.export import sheet as printing
 from services.export.sheet import catalogue
 from services.export.table import Row, arrange, cell_text
 from services.intake.card_template import card_template
 from services.intake.template import template
 from services.intake.workbook import read
+from shared.notices.cards import Block
 from shared.notices.columns import Column
 from shared.notices.load import CompiledNotice, load_all
 from shared.notices.model import Form, Notice
@@ -226,3 +228,31 @@ def test_a_card_is_read_as_it_was_written(notice_id: str, form_id: str, data: st
     (sheet,) = (one for one in read(filled(blank, cells), "附件.xlsx", compiled) if one.form == form_id)
     (row,) = sheet.rows
     assert {key: row.raw.get(key) for key in said} == said
+
+
+def rows_of(block: Block, notice: Notice) -> st.SearchStrategy[list[dict[str, str]]]:
+    """Of a printed description as many resources as there are; those of one stand together in print."""
+    cells = {c.key: entry(c, notice) for c in block.columns}
+    if block.described is None:
+        return st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=3)
+    key, order = block.described, block.preset
+    cells[key] = st.sampled_from(order)
+    rows = st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=3)
+    return rows.map(lambda given: sorted(given, key=lambda row: order.index(row[key])))
+
+
+@pytest.mark.parametrize(("notice_id", "form_id"), CARDS)
+@TRIES
+@given(data=st.data())
+def test_a_card_says_in_print_what_was_written(notice_id: str, form_id: str, data: st.DataObject) -> None:
+    compiled = COMPILED[notice_id]
+    notice, form = compiled.notice, compiled.notice.by_form[form_id]
+    said = {key: data.draw(entry(column, notice)) for key, column in form.by_key.items()}
+    assert form.card
+    said |= {s.declaration.key: "是" for s in form.card.sections if s.declaration}  # who files it makes it
+    tables = {key: data.draw(rows_of(block, notice)) for key, block in form.blocks.items()}
+    meant = judged(compiled, form_id, {**said, **tables})
+    made = word.render(card.card(notice, form, meant))
+    (sheet,) = (one for one in read(made, "附件.docx", compiled) if one.form == form_id)
+    (row,) = sheet.rows
+    assert judged(compiled, form_id, row.raw) == meant
