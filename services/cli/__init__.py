@@ -48,7 +48,7 @@ app = typer.Typer(
 app.add_typer(notices.app, name="notice", help="通知：列出、查看、校验、画流程图、空白表、JSON Schema")
 app.add_typer(notices.agencies, name="agency", help="单位名录")
 app.add_typer(contacts.app, name="contact", help="联系人：列出、查看、登记、结束")
-app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、核对经过、封存案卷")
+app.add_typer(cases.app, name="case", help="项目：列出、查看、期限、核对经过、印成附件的样子、封存案卷")
 app.add_typer(
     mails.app,
     name="mail",
@@ -57,7 +57,9 @@ app.add_typer(
 app.add_typer(letters.app, name="letter", help="信函：列出、预览、检查模板")
 app.add_typer(cases.dead, name="dead", help="无法处理的消息：列出、查看、重放、丢弃")
 app.add_typer(
-    cases.catalogues, name="catalogue", help="目录：生成、列出、历次版本、汇集一轮、公示和名单、登记以往目录"
+    cases.catalogues,
+    name="catalogue",
+    help="目录：生成、列出、历次版本、汇集一轮、公示和名单、汇总表、登记以往目录",
 )
 app.add_typer(auditing.app, name="audit", help="审计：核对经过与审计流、审计锚")
 app.add_typer(ops.app, name="ops", help="运维：体检、备份、恢复、清除不再需要的个人信息")
