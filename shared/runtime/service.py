@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import asyncpg
 import nats.errors
 import nats.js.errors
 from faststream import AckPolicy
@@ -39,8 +38,9 @@ from shared.runtime.decode import Raw
 from shared.runtime.delivery import Delivery, Handler
 from shared.runtime.publisher import Publisher
 from shared.runtime.pull import leave
+from shared.runtime.required import assert_consumers, assert_schema
 from shared.runtime.settings import Settings
-from shared.runtime.streams import CONSUMERS, Consumer, Drift, as_heard, differs
+from shared.runtime.streams import CONSUMERS, Consumer
 
 log = logging.getLogger("yiqi.service")
 
@@ -468,36 +468,3 @@ def _raw_of(message: Msg) -> Raw:
 async def _raw(message: NatsMessage) -> Any:
     """The batch as it came. Nothing is decoded by FastStream: one bad byte would take all of it along."""
     return message.raw_message
-
-
-async def assert_consumers(jetstream: JetStreamContext, consumers: Sequence[Consumer]) -> None:
-    """A service starts only on the consumers it was written for; it creates and changes none. One that hears more is of
-    a later release, which is on its way or was taken back."""
-    wrong: list[str] = []
-    for consumer in consumers:
-        try:
-            found = (await jetstream.consumer_info(consumer.stream, consumer.durable)).config
-        except nats.js.errors.NotFoundError:
-            wrong.append(f"consumer {consumer.durable} is missing: run `yiqi provision`")
-            continue
-        lines = differs(consumer.config(), as_heard(consumer, found))
-        wrong += [f"consumer {consumer.durable}: {line}" for line in lines]
-    if wrong:
-        raise Drift("\n".join(wrong))
-
-
-async def assert_schema(engine: Database, service: str) -> None:
-    """On tables of an earlier release events would fail, and be put among the dead: a service ends until the migrator
-    has been there. One that starts while the database is away takes it to be as it was."""
-    try:
-        async with engine.connect() as conn:
-            found = await conn.execute(f"select version_num from {service}.alembic_version")
-            revision = found.scalar()
-    except asyncpg.UndefinedTableError:
-        revision = None
-    except Exception as error:
-        if passes(error):
-            return
-        raise
-    if revision is None or revision < head(service):
-        raise Drift(f"schema is {revision}, should be {head(service)}: run `yiqi provision`")
