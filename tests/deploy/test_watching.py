@@ -322,9 +322,12 @@ def local(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
         },
     )
     here.clock.write_text(str((datetime(2025, 3, 3, 2, 0, tzinfo=UTC) - datetime.now(UTC)).total_seconds()))
-    with here:
+    try:
+        here.start(90)
         asyncio.run(file(here))
         yield here
+    finally:
+        here.stop()
 
 
 async def file(here: Local) -> None:
@@ -357,7 +360,7 @@ async def file(here: Local) -> None:
     async def sent() -> bool:
         return (receipt() or 0) > 0
 
-    await eventually(sent, 30, "the receipt")
+    await eventually(sent, 60, "the receipt")
 
 
 def sample(here: Local, process: str, name: str, **labels: str) -> float | None:
