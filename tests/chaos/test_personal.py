@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -519,10 +520,14 @@ def test_the_labels_of_metrics_come_from_closed_sets(played: Round) -> None:
     closed = {
         "event": {e.name for e in registry.EVENTS},
         "service": set(SERVICES),
-        "code": {"schema", "type", "identity", "subject", "conflict", "internal", "waited"},
+        "code": {"schema", "type", "identity", "subject", "conflict", "internal", "waited", "parked"},
         "consumer": {c.durable for c in CONSUMERS},
         "letter": letters,
-        "state": {"sent", "failed", "unknown", "postponed"},
+        "state": {"sent", "failed", "unknown", "postponed", "queued", "claimed", "data", "held"}
+        | {"gathered", "bounced"},
+        "notice": {n.id for n in notices},
+        "kind": {"case", "duty"},
+        "version": {version("yiqi")},
         "form": {f.id for n in notices for f in n.forms} | {"none"},
         "outcome": {"accepted", "refused", "fact", "score"}
         | {o for outcomes in stages.values() for o in outcomes},
