@@ -9,7 +9,7 @@ import inspect
 import itertools
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from shared.runtime.embedded import Nats, Postgres
 from tests.planted import named_in_logs
 
 TEMPLATE = "migrated"
+LEAVE = 30
+"""Seconds for what a test has begun to end."""
 NAMED = pytest.StashKey[list[str]]()
 
 # A commit is judged by the same examples wherever it is tested; `--hypothesis-profile=search` looks for new ones, and
@@ -37,8 +39,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
-    asyncio.run(pyfuncitem.obj(**arguments))
+    asyncio.run(_alone(pyfuncitem.obj(**arguments)))
     return True
+
+
+async def _alone(test: Coroutine[Any, Any, None]) -> None:
+    """Nothing that the test has begun outlives it. `asyncio.run` cancels what is left once and then waits for ever;
+    `asyncio.wait_for` of Python 3.11 can lose that one (nats-py comes back through it), so it is said again."""
+    try:
+        await test
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for _ in range(LEAVE):
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=1)
+        assert not left, f"would not be cancelled: {left}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -104,7 +104,7 @@ class Field:
     client: Client
     waiting: dict[str, asyncio.Event]
     """Set when the event of this id is answered."""
-    speakers: dict[str, Client] = dataclasses.field(default_factory=dict)
+    speakers: dict[str, asyncio.Task[Client]] = dataclasses.field(default_factory=dict)
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What `judge` found otherwise than it should be."""
 
@@ -116,9 +116,10 @@ class Field:
         """On the bus as an agency, as the desk for one that has no account, or as a service."""
         seed = self.lab.seed(who)
         assert seed
+        # The attempt is kept, not what comes of it: of two chains that ask at once, one would never be closed.
         if seed.stem not in self.speakers:
-            self.speakers[seed.stem] = await lasting(self.lab, seed.stem)
-        return self.speakers[seed.stem]
+            self.speakers[seed.stem] = asyncio.create_task(lasting(self.lab, seed.stem))
+        return await asyncio.shield(self.speakers[seed.stem])
 
     # --- publishing ---
 
@@ -409,7 +410,7 @@ async def _listen(client: Client, waiting: Mapping[str, asyncio.Event]) -> None:
 async def beside(lab: Lab, server: Stub) -> AsyncIterator[Field]:
     """Publishers of a system that runs, and who listens to what they are answered."""
     connections: list[Client] = []
-    speakers: dict[str, Client] = {}
+    speakers: dict[str, asyncio.Task[Client]] = {}
     listening: asyncio.Task[None] | None = None
     try:
         connections.append(client := await lasting(lab, PROVISIONER))
@@ -418,7 +419,10 @@ async def beside(lab: Lab, server: Stub) -> AsyncIterator[Field]:
         yield here
     finally:
         # Also when the test has failed: one that tries to come back lets nobody cancel it, and the loop never ends.
-        for one in (*connections, *speakers.values()):
+        for attempt in speakers.values():
+            attempt.cancel()  # one that has come on the bus is done
+        came = await asyncio.gather(*speakers.values(), return_exceptions=True)
+        for one in (*connections, *(c for c in came if isinstance(c, Client))):
             await one.close()
         if listening:
             await listening

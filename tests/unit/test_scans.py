@@ -111,7 +111,7 @@ def test_a_harmful_or_foreign_one_is_refused_by_name(what: str) -> None:
         look(make(), "扫描件.pdf", only_scan=True)
     assert refused.value.code == code
     assert re.search(r"请.*报送", refused.value.detail)  # what to do
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 30
 
 
 def test_a_paper_that_says_which_it_is_may_be_a_document() -> None:
