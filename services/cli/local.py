@@ -111,7 +111,7 @@ class Local:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, timeout: float = 30) -> Self:
+    def start(self, timeout: float = 90) -> Self:
         self.infrastructure()
         for name in self.names:
             self.launch(name)

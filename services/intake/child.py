@@ -38,8 +38,11 @@ OUTPUT = 100 * MB
 """Most that a worker may answer, and the largest file that it may write (openpyxl writes temporary ones)."""
 MOST_SAID = 24 * MB
 """Of what a worker has read: it becomes objects of ours, several times as large. 20,000 full rows are 16 MB."""
+SLOWER = 6
+"""How many times as long as its seconds of the processor a worker may take by the clock: a good file must not be refused
+because the machine has other things to do, nor one that only waits keep its place for ever."""
 PATIENCE = 5
-"""Seconds beyond the limit: the kernel ends a worker in time, this is for a server that does not answer."""
+"""Seconds beyond that: the kernel ends a worker in time, this is for a server that does not answer."""
 
 AT_ONCE = 2
 """Workers that run at the same time; the others wait, and their time does not run meanwhile."""
@@ -52,6 +55,7 @@ SAY = {
 }
 ENDS = {
     signal.SIGALRM: "workbook.timeout",
+    signal.SIGPROF: "workbook.timeout",
     signal.SIGXCPU: "workbook.timeout",
     signal.SIGKILL: "workbook.timeout",
     signal.SIGABRT: "workbook.memory",  # how Rust ends when it gets no memory
@@ -61,7 +65,7 @@ FAILED = 255
 
 @dataclass(frozen=True)
 class Limits:
-    """What one workbook may take: seconds (of the clock and of the processor) and bytes of memory."""
+    """What one workbook may take: seconds of the processor and bytes of memory."""
 
     seconds: float = 10
     memory: int = 1024 * MB
@@ -125,7 +129,7 @@ async def _ask(
         request["notice"] = compiled.notice.model_dump(mode="json")
     answer = bytearray()
     try:
-        async with _slots(), asyncio.timeout(limits.seconds + PATIENCE):
+        async with _slots(), asyncio.timeout(limits.seconds * SLOWER + PATIENCE):
             reader, writer = await asyncio.open_unix_connection(sock=_connect())
             try:
                 writer.write(json.dumps(request).encode() + b"\n")
@@ -309,7 +313,8 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, 32),
     ):
         resource.setrlimit(what, (most, most))
-    signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+    signal.setitimer(signal.ITIMER_PROF, limits.seconds)
+    signal.setitimer(signal.ITIMER_REAL, limits.seconds * SLOWER)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what Rust says when it ends is no line of our log
     folder = _temporary(os.getpid())
     with contextlib.suppress(OSError):  # read-only disks: reading needs none

@@ -431,7 +431,7 @@ async def test_control_without_the_shim_one_header_ends_it_all(tmp_path: Path, o
             async def first() -> bool:
                 return len(await w.handled("export")) == 1
 
-            await eventually(first, 60, "the one before")
+            await eventually(first, 120, "the one before")
             await w.hpub(type_, b"NATS/1.0", "hostile", "ok", "")
             await w.good(type_, "after")
 
