@@ -22,23 +22,34 @@ sha256sum --check --quiet --strict SHA256SUMS || end "以上文件与清单不�
 printf '核对无误：%s 个文件\n' "$(wc -l < SHA256SUMS)"
 
 registry=${2:-}
+listing=""
 while read -r file name digest; do
+  last=${name##*/}
   if [ -z "$registry" ]; then
+    target=localhost/$last
     ctr -n k8s.io images import "images/$file.oci.tar"
-    # 清单用摘要固定镜像时，containerd 按这个名字找。
-    ctr -n k8s.io images tag --force "$name" "${name%:*}@$digest"
-    target=$name
+    # 清单用摘要固定镜像时，containerd 按这个名字找；没有库名的，它会当成别处的。
+    ctr -n k8s.io images tag --force "$name" "${target%:*}@$digest"
   else
-    target=$registry/${name##*/}
+    target=$registry/$last
     if command -v skopeo >/dev/null; then
       skopeo copy --preserve-digests "oci-archive:images/$file.oci.tar" "docker://$target"
     else
       docker load --input "images/$file.docker.tar.gz"
       docker tag "$name" "$target"
       docker push "$target"
-      digest="（以 docker push 所显示的摘要为准）"
+      # docker 重新压缩各层，摘要因此是另一个；只有它推上去的才算。
+      digest=$(docker inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$target" | grep "^${target%:*}@")
+      digest=${digest#*@}
     fi
   fi
-  printf '已装入 %s\n摘要   %s\n' "$target" "$digest"
+  printf '已装入 %s\n' "$target"
+  listing="$listing  - name: ${last%:*}
+    newName: ${target%:*}
+    newTag: ${last##*:}
+    digest: $digest
+"
 done < images/LIST
-printf '接下来：在 deploy/kustomize/components/images/kustomization.yaml 中写上以上镜像名（和摘要），见 deploy/README.md\n'
+printf '\n接下来：以下各条替换 deploy/kustomize/components/images/kustomization.yaml 中同名的各条（离线包可只读，请在抄出的一份上改），\n'
+printf '再 kubectl apply，见 deploy/README.md。用 install.yaml 的，在其中改同样的名称和摘要。\n\nimages:\n%s' "$listing"
+[ -n "$registry" ] || printf '\n镜像只装入了本机：每个节点都要运行一次。\n'
