@@ -1,19 +1,25 @@
 """Manifests and code say the same: settings, pages, commands, consumers, waits, Secrets."""
 
 import ast
+import asyncio
 import base64
 import ipaddress
 import os
+import shutil
 import subprocess
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 import dev
+from services.intake import child
 from services.notify import sending
-from shared.runtime import SERVICES, accounts
+from shared.runtime import SERVICES, accounts, spans
+from shared.runtime.database import head, migrate
+from shared.runtime.embedded import Postgres, _postgres_binary
 from shared.runtime.service import Service
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS
@@ -48,14 +54,14 @@ LEFT = {
     "sending_hours": "a good default",
     "hold_letters": "a good default",
     "letters": "component letters",
-    "fonts": "typefaces are licensed: an office that has some mounts them",
+    "fonts": "component fonts",
     "catalogues": "the object store has them; a folder would need a volume that many may write to",
     "stream_days": "a good default",
     "batch": "a good default",
     "clock": "for the demo and for tests alone",
     "watchdog": "a good default",
     "log_level": "a good default",
-    "traces": "who has a collector says so in settings.env",
+    "traces": "component traces",
 }
 """What production leaves as it is, and why. What is neither here nor in the manifests was forgotten."""
 
@@ -161,7 +167,7 @@ def test_prometheus_asks_every_service_and_nobody_else() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_service_has_time_to_stop(overlay: str) -> None:
-    waits = _graceful() + 2 * sending.GRACE + 5  # and the flush of `leave`
+    waits = _graceful() + 2 * sending.GRACE + 5 + spans.PATIENCE  # and the flush of `leave`
     for doc in deployments(docs(overlay)):
         assert pod(doc)["terminationGracePeriodSeconds"] >= waits + 10
 
@@ -172,6 +178,29 @@ def _graceful() -> float:
     (found,) = [k.value for k in ast.walk(tree) if isinstance(k, ast.keyword) and k.arg == "graceful_timeout"]
     assert isinstance(found, ast.Constant)
     return float(str(found.value))
+
+
+MIB = 1 << 20
+PROCESS = 192 * MIB
+"""A service has 97 MB (`python -m tests.bench.size`); twice as much for what a batch is taken apart into."""
+SET = 200 * MIB
+"""What a child of export takes for a PDF of 1,000 rows (README, decisions)."""
+
+
+def _bytes(quantity: str) -> int:
+    number, unit = quantity[:-2], quantity[-2:]
+    return int(number) << {"Mi": 20, "Gi": 30}[unit]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_limit_of_memory_has_room_for_all_that_a_pod_runs(overlay: str) -> None:
+    """Since Kubernetes 1.28 a pod ends as a whole, not the one process that took too much: a hostile file would take the
+    service along, and be delivered again."""
+    children = {"intake": child.AT_ONCE * child.USUAL.memory + PROCESS // 2, "export": SET}
+    for service, doc in zip(SERVICES, deployments(docs(overlay)), strict=True):
+        resources = containers(doc)[0]["resources"]
+        assert _bytes(resources["limits"]["memory"]) >= PROCESS + children.get(service, 0), service
+        assert _bytes(resources["requests"]["memory"]) >= 150 * MIB
 
 
 def test_mails_have_one_release_at_a_time() -> None:
@@ -321,10 +350,56 @@ def test_the_secrets_open_what_they_are_for(made: Path) -> None:
     ] == []
 
 
-def test_a_second_run_keeps_what_there_is(made: Path) -> None:
-    before = (made / "secrets.yaml").read_text()
+def again(folder: Path, *arguments: str) -> None:
     path = f"{tool('kubectl').parent}:{dev.BIN}:{os.environ['PATH']}"
     subprocess.run(
-        [DEPLOY / "secrets.sh", made, "db.internal"], check=True, env={"PATH": path}, capture_output=True
+        [DEPLOY / "secrets.sh", folder, *arguments], check=True, env={"PATH": path}, capture_output=True
     )
+
+
+def test_a_second_run_keeps_what_there_is_and_what_it_was_told(made: Path) -> None:
+    """An operator who renews a certificate next year does not know the name of the database's host."""
+    before = (made / "secrets.yaml").read_text()
+    again(made)
     assert (made / "secrets.yaml").read_text() == before
+    assert "db.internal" in (made / "urls/intake").read_text()
+
+
+def test_a_certificate_is_renewed_and_nothing_else(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "out"))
+    kept = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    (folder / "tls/tls.crt").unlink()
+    again(folder)
+    changed = {f.name for f in folder.rglob("*") if f.is_file() and kept.get(f) != f.read_bytes()}
+    assert changed == {"tls.crt", "tls.key", "secrets.yaml", "ca.srl"}
+    for file in ("tls.crt", "ca.crt"):
+        subprocess.run(
+            ["openssl", "verify", "-CAfile", made / "tls/ca.crt", folder / "tls" / file],
+            check=True,
+            capture_output=True,
+        )
+
+
+def test_one_file_makes_the_database(made: Path, tmp_path: Path) -> None:
+    """Of whoever has PostgreSQL of their own: run once by its superuser, then the owner migrates and each service logs in."""
+    with Postgres(tmp_path / "postgres") as server:
+        where = ["--host=127.0.0.1", f"--port={server.port}", "--username=postgres"]
+        script = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={made / 'database.sql'}"]
+        run = [_postgres_binary("psql"), *where, *script]
+        subprocess.run(
+            run, check=True, env={**os.environ, "PGPASSWORD": server.password}, capture_output=True
+        )
+
+        def url(who: str) -> str:
+            told = (made / "urls" / who).read_text()
+            return told.replace("db.internal:5432", f"127.0.0.1:{server.port}")
+
+        async def used() -> None:
+            await migrate(url("migrate"))
+            for service in SERVICES:
+                connection = await asyncpg.connect(url(service))
+                found = await connection.fetchval(f"select version_num from {service}.alembic_version")
+                await connection.close()
+                assert found == head(service)
+
+        asyncio.run(used())
