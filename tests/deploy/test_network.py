@@ -24,6 +24,7 @@ def test_what_is_needed_goes_through(overlay: str) -> None:
     for service in SERVICES:
         one = ours(found, f"yiqi-{service}")
         assert may(found, one, DNS, 53)
+        assert may(found, one, Peer(address="169.254.20.10"), 53)
         assert may(found, one, bus, 4222)
         assert may(found, one, database(overlay), 5432)
         assert may(found, PROMETHEUS, one, 8000)

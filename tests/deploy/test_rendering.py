@@ -15,6 +15,7 @@ from services.notify.templates import Letters
 from shared.notices.directory import Directory
 from shared.notices.load import load_all
 from tests.deploy.install import rules
+from tests.deploy.network import Peer, may, ours
 from tests.deploy.rendering import (
     DEPLOY,
     INSTALL,
@@ -39,6 +40,7 @@ from tests.deploy.rendering import (
     workloads,
 )
 
+NAME = "app.kubernetes.io/name"
 OWN = ("components", "patches")
 """What a kustomization may list without effect. What its resources say is there, or an error."""
 
@@ -101,7 +103,8 @@ def test_what_kustomize_cannot_do_is_an_error(tmp_path: Path, file: str, before:
 def test_every_component_is_somewhere_or_says_why_not() -> None:
     used = {part.name for overlay in OVERLAYS for part in parts(KUSTOMIZE / "overlays" / overlay)}
     all_ = {folder.name for folder in (KUSTOMIZE / "components").iterdir() if folder.is_dir()}
-    assert all_ - used == {"letters"}  # for whoever has letters of their own, see below
+    # For whoever has letters or typefaces of their own, or a collector: see below.
+    assert all_ - used == {"letters", "fonts", "traces"}
 
 
 def test_install_yaml_is_the_overlay_rendered() -> None:
@@ -268,6 +271,57 @@ def test_a_letter_of_ones_own_reaches_notify(tmp_path: Path) -> None:
     assert volume["configMap"] == {"name": config["metadata"]["name"], "items": items}
     assert environment(notify, after)["YIQI_LETTERS"] == "/etc/yiqi/letters"
     assert Letters.load(as_volume(config, tmp_path, items)).overridden("returned") == ["body.txt"]
+
+
+def with_component(to: Path, component: str) -> list[Doc]:
+    overlay = copy(to) / "overlays" / "airgap"
+    told = load(overlay / "kustomization.yaml")
+    told["components"].append(f"../../components/{component}")
+    _write(overlay / "kustomization.yaml", told)
+    return read(text(overlay))
+
+
+def test_typefaces_reach_export_and_who_puts_them_there(tmp_path: Path) -> None:
+    after = with_component(tmp_path, "fonts")
+    before = {name(d): d for d in docs("airgap")}
+    assert {name(d) for d in after if before.get(name(d)) != d} == {
+        "Deployment/yiqi-export",
+        "Deployment/yiqi-operate",
+        "PersistentVolumeClaim/yiqi-fonts",
+    }
+    for who, writes in (("yiqi-export", False), ("yiqi-operate", True)):
+        doc = one(after, "Deployment", who)
+        folder = environment(doc, after)["YIQI_FONTS"]
+        (mount,) = [m for m in containers(doc)[0]["volumeMounts"] if m["mountPath"] == folder]
+        assert mount.get("readOnly", False) is not writes
+        (volume,) = [v for v in pod(doc)["volumes"] if v["name"] == mount["name"]]
+        assert volume["persistentVolumeClaim"]["claimName"] == "yiqi-fonts"
+
+
+def test_spans_reach_a_collector_and_nothing_else_does(tmp_path: Path) -> None:
+    collector, stranger = (Peer((("app", "x"),), n) for n in ("monitoring", "default"))
+    before, after = docs("airgap"), with_component(tmp_path, "traces")
+    for service in SERVICES:
+        assert may(after, ours(after, f"yiqi-{service}"), collector, 4318)
+        assert not may(after, ours(after, f"yiqi-{service}"), stranger, 4318)
+        assert not may(before, ours(before, f"yiqi-{service}"), collector, 4318)
+    assert not may(after, ours(after, "yiqi-operate"), collector, 4318)
+
+
+RESTORED = ("yiqi-migrate", "yiqi-provision", *(f"yiqi-{service}" for service in SERVICES))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_a_restore_goes_into_has_servers_and_nobody_who_writes(overlay: str) -> None:
+    """The selector that the page tells, which must match objects, not pods: no Job would leave an empty place."""
+    page = (DEPLOY / "README.md").read_text()
+    assert f"-l 'app.kubernetes.io/name notin ({','.join(RESTORED)})'" in page
+    left = [d for d in docs(overlay) if d["metadata"].get("labels", {}).get(NAME) not in RESTORED]
+    running = {name(d) for d in workloads(left)}
+    assert running - {"StatefulSet/postgres"} == {"StatefulSet/nats", "Deployment/yiqi-operate"}
+    made = {name(d) for d in left}
+    needs = {f"ConfigMap/{v['configMap']['name']}" for v in pod(one(left, "Deployment", "yiqi-operate"))["volumes"] if "configMap" in v}  # fmt: skip
+    assert needs - made == set()
 
 
 def _letters(items: list[dict[str, str]]) -> Doc:
