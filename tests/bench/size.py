@@ -1,9 +1,9 @@
 """What a submission leaves behind in bytes, and what the services weigh when all is quiet: the figures of the sizing table.
 
-    python -m tests.bench.size [--n 1000]
+    python -m tests.bench.size [--n 1000] [--write]
 
-Filed, opened, receipt mailed, the first tenth decided to publication, which also makes catalogues. How fast it goes is in
-`__main__.py`.
+Filed, opened, receipt mailed, every tenth decided to publication, which also makes catalogues. `--write` puts the tables
+into `deploy/README.md` and `README.en.md`. How they look is in `sizing.py`, how fast it goes in `__main__.py`.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from nats.js import JetStreamContext
 from services.cli.local import Local
 from shared.contracts.registry import DECISION_MADE
 from shared.runtime.embedded import eventually
-from shared.runtime.streams import BUCKET, CONSUMERS, STREAMS
+from shared.runtime.streams import BUCKET, CONSUMERS
 from tests.bench import machine
+from tests.bench.sizing import DATABASE, HELD, PAGES, Sizes, Stored, write, written
 from tests.bench.work import Filed, filings, offset
 from tests.chaos.ledger import CITY, event
 
@@ -57,25 +58,22 @@ async def _quiet(js: JetStreamContext, dsn: str) -> bool:
         await db.close()
 
 
-async def _bytes(js: JetStreamContext, dsn: str) -> dict[str, int]:
+async def _stored(js: JetStreamContext, dsn: str) -> dict[str, Stored]:
+    """Bytes on disk by schema and by stream; the database's own books are brought up to date before."""
     db = await asyncpg.connect(dsn)
     try:
         await db.execute("checkpoint")
-        found = {
-            f"PostgreSQL {row['schema']}": int(row["size"])
-            for row in await db.fetch(
-                "select schemaname as schema, sum(pg_total_relation_size(relid)) as size "
-                "from pg_stat_user_tables group by 1 order by 1"
-            )
-        }
+        size = await db.fetchval("select sum(pg_total_relation_size(relid)) from pg_stat_user_tables")
     finally:
         await db.close()
-    for name in (*(str(s.name) for s in STREAMS), BUCKET):
-        found[f"NATS {name}"] = int((await js.stream_info(name)).state.bytes)
+    found = {DATABASE: Stored(float(size))}
+    for name in (*HELD, BUCKET):
+        state = (await js.stream_info(name)).state
+        found[name] = Stored(state.bytes, state.messages)
     return found
 
 
-async def _measure(local: Local, n: int) -> tuple[dict[str, int], dict[str, int]]:
+async def _measure(local: Local, n: int) -> tuple[dict[str, Stored], dict[str, Stored]]:
     client = await nats.connect(local.nats.url)
     js, dsn = client.jetstream(timeout=30), local.postgres.dsn("yiqi")
 
@@ -83,56 +81,62 @@ async def _measure(local: Local, n: int) -> tuple[dict[str, int], dict[str, int]
         await eventually(lambda: _quiet(js, dsn), WITHIN, "the system to be quiet")
 
     try:
-        before = await _bytes(js, dsn)
+        before = await _stored(js, dsn)
         these = list(filings(n, "size"))
         await _file(js, these)
         await rest()
-        filed = await _bytes(js, dsn)
+        filed = await _stored(js, dsn)
         # Of institutions that recommend themselves: the city decides at once.
-        some = [f for i, f in enumerate(these) if i % 10 == 1]
+        some = these[1::10]
         for outcome in ("accept", "select", "publish"):
             await _decide(js, some, outcome)
             await rest()
-        after = await _bytes(js, dsn)
+        after = await _stored(js, dsn)
     finally:
         await client.close()
-    return _less(filed, before), _less(after, filed)
+    return _each(before, filed, n), _each(filed, after, len(some))
 
 
-def _less(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    return {what: after[what] - before.get(what, 0) for what in after}
+def _each(before: Mapping[str, Stored], after: Mapping[str, Stored], n: int) -> dict[str, Stored]:
+    return {
+        what: Stored((one.size - before[what].size) / n, (one.messages - before[what].messages) / n)
+        for what, one in after.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=1000)
-    n = parser.parse_args().n
+    parser.add_argument("--write", action="store_true", help="put the tables into the pages of deploy/")
+    asked = parser.parse_args()
+    sizes = measured(asked.n)
+    for language in PAGES:
+        print(written(sizes, language))
+    if asked.write:
+        write(sizes)
+
+
+def measured(n: int) -> Sizes:
     with tempfile.TemporaryDirectory() as folder:
         local = Local(Path(folder), accounts=False)
         local.clock.write_text(str(offset().total_seconds()))
         try:
             local.start(120)
-            idle = {name: machine.memory(machine.tree(p.pid))[0] for name, p in local.running.items()}
-            filed, decided = asyncio.run(_measure(local, n))
-            after = {name: machine.memory(machine.tree(p.pid))[0] for name, p in local.running.items()}
+            idle = _memory(local)
+            filed, published = asyncio.run(_measure(local, n))
+            after = _memory(local)
             servers = {
                 "nats-server": machine.memory(machine.tree(local.nats.pid or 0))[0],
-                "postgres": machine.memory(machine.tree(local.postgres.pid or 0))[0],
+                DATABASE: machine.memory(machine.tree(local.postgres.pid or 0))[0],
             }
         finally:
             local.stop()
-    print(f"bytes a submission ({n} filed, opened, receipt mailed; {n // 10} of them decided to publication)")
-    print(f"{'':24} {'filed':>10} {'published, each':>16}")
-    for what in filed:
-        print(f"{what:24} {filed[what] / n:10.0f} {decided[what] / (n // 10):16.0f}")
-    for kind in ("PostgreSQL", "NATS"):
-        total = [sum(v for k, v in part.items() if k.startswith(kind)) for part in (filed, decided)]
-        print(f"{kind + ', all':24} {total[0] / n:10.0f} {total[1] / (n // 10):16.0f}")
-    print("PSS in MB, started / after all of it")
-    for name, was in idle.items():
-        print(f"{name:24} {was:10.0f} {after[name]:16.0f}")
-    for name, now in servers.items():
-        print(f"{name:24} {'':10} {now:16.0f}")
+    memory = {name: (idle[name], after[name]) for name in idle}
+    return Sizes(n, len(range(1, n, 10)), filed, published, memory, servers)
+
+
+def _memory(local: Local) -> dict[str, float]:
+    return {name: machine.memory(machine.tree(p.pid))[0] for name, p in local.running.items()}
 
 
 if __name__ == "__main__":
