@@ -28,6 +28,8 @@ class Problem(Outbound):
     title: str
     status: int
     detail: Unnamed
+    title_en: str | None = None
+    detail_en: str | None = None
     errors: tuple[Finding, ...] = ()
     truncated: bool = False
 

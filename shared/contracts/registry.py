@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from shared.contracts import case, catalogue, contact, mail, submission
+from shared.contracts import answer, case, catalogue, contact, enterprise, mail, submission
 from shared.contracts.envelope import OUR_SOURCE, Envelope, derived_id, traceparent
 
 Class = Literal["in", "evt", "out", "audit"]
@@ -105,6 +105,24 @@ class EventType:
         )
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A question of a publisher that one of our services answers at once: core NATS request/reply, no stream. Plain
+    JSON each way; a question that is none is answered with a problem document (`problem.py`)."""
+
+    name: str
+    payload: type[BaseModel]
+    answer: type[BaseModel]
+    hears: str
+
+    def subject(self, token: str) -> str:
+        return f"sme.ask.v1.{token}.{self.name}"
+
+    @property
+    def pattern(self) -> str:
+        return self.subject("*")
+
+
 AGENCY = ("agency",)
 CITY = ("city",)
 
@@ -119,6 +137,10 @@ FACT_REPORTED = EventType("fact.reported", "in", case.FactReported, AGENCY, ("re
 MAILS_SETTLED = EventType("mails.settled", "in", mail.MailsSettled, AGENCY, ("notify",))
 CATALOGUE_REQUESTED = EventType("catalogue.requested", "in", catalogue.CatalogueRequested, CITY, ("export",))
 CONTACT_CHANGED = EventType("contact.changed", "in", contact.ContactChanged, AGENCY, ("notify",))
+TITLE_GRANTED = EventType("title.granted", "in", enterprise.TitleGranted, AGENCY, ("intake",))
+INVESTMENT_APPROVED = EventType(
+    "investment.approved", "in", enterprise.InvestmentApproved, AGENCY, ("intake",)
+)
 
 SUBMISSION_ACCEPTED = EventType(
     "submission.accepted", "evt", submission.SubmissionAccepted, ("intake",), ("review",)
@@ -126,6 +148,8 @@ SUBMISSION_ACCEPTED = EventType(
 SUBMISSION_REFUSED = EventType(
     "submission.refused", "evt", submission.SubmissionRefused, ("intake",), ("notify",)
 )
+TITLE_RECORDED = EventType("title.recorded", "evt", enterprise.TitleRecorded, ("intake",), ())
+INVESTMENT_RECORDED = EventType("investment.recorded", "evt", enterprise.InvestmentRecorded, ("intake",), ())
 PACKAGE_JUDGED = EventType("package.judged", "evt", submission.PackageJudged, ("intake",), ("notify",))
 CASE_OPENED = EventType("case.opened", "evt", case.CaseOpened, ("review",), ("notify",))
 CASE_ADVANCED = EventType("case.advanced", "evt", case.CaseAdvanced, ("review",), ("notify",))
@@ -167,9 +191,13 @@ EVENTS: tuple[EventType, ...] = (
     MAILS_SETTLED,
     CATALOGUE_REQUESTED,
     CONTACT_CHANGED,
+    TITLE_GRANTED,
+    INVESTMENT_APPROVED,
     SUBMISSION_ACCEPTED,
     SUBMISSION_REFUSED,
     PACKAGE_JUDGED,
+    TITLE_RECORDED,
+    INVESTMENT_RECORDED,
     CASE_OPENED,
     CASE_ADVANCED,
     CASE_RETURNED,
@@ -186,6 +214,10 @@ EVENTS: tuple[EventType, ...] = (
     EVENT_REJECTED,
     HISTORY_WRITTEN,
 )
+
+EVENT_STATUS = Ask("event.status", answer.StatusAsked, answer.StatusTold, "intake")
+EVENT_ANSWERS = Ask("event.answers", answer.AnswersAsked, answer.AnswersTold, "intake")
+ASKS: tuple[Ask, ...] = (EVENT_STATUS, EVENT_ANSWERS)
 
 _BY_NAME: dict[tuple[str, str], EventType] = {(e.cls, e.name): e for e in EVENTS}
 CASE_EVENTS = (CASE_OPENED, CASE_ADVANCED, CASE_RETURNED, CASE_CLOSED, CASE_PUBLISHED)

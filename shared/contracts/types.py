@@ -123,7 +123,8 @@ class Finding(Outbound):
 
     `rule` is the id of the spec (rule `R-COL-010` or field `F5.10`); `code` is stable, for machines;
     `detail` is Chinese, for people, and never contains the value itself where that may be personal: what a
-    filer writes into the wrong place may be, too.
+    filer writes into the wrong place may be, too. `detail_en` says in English what kind of fault it is
+    (`english.py`); feedback to publishers has it, our own events need not.
     """
 
     rule: str
@@ -131,6 +132,7 @@ class Finding(Outbound):
     severity: Severity
     clause: str
     detail: Unnamed
+    detail_en: str | None = None
     pointer: Unnamed = ""
     sheet: str | None = None
     row: int | None = None

@@ -313,6 +313,8 @@ def test_who_says_and_who_hears_exists() -> None:
         "mail.bounced",
         "history.written",
         "catalogue.superseded",
+        "title.recorded",  # for what enterprises are entitled to
+        "investment.recorded",
     }
     assert {e.name for e in EVENTS if not e.hears} == final
 
