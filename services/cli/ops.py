@@ -37,6 +37,7 @@ KINDS = {
     "bounces": "退信的原文说明",
     "suppressed": "不再发信的地址",
     "held": "已处理的留存决定的内容",
+    "answers": "按编号查找答复的索引",
 }
 """What is let go, in this order; each is found by what it is itself, so that a run that broke off is only run again."""
 
@@ -95,6 +96,10 @@ SIMPLE = {
     "held": (
         "select key from review.held where state <> 'held' and settled_at < :before and decisions <> '[]'",
         "update review.held set decisions = '[]', reason = '' where key = any(cast(:found as uuid[]))",
+    ),
+    "answers": (
+        "select key from intake.answer where at < :before",
+        "delete from intake.answer where key = any(cast(:found as uuid[]))",
     ),
 }
 DEAD = (

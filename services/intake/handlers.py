@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.intake import identity, parse, store
+from services.intake import answers, identity, parse, store
 from services.intake.belonging import Fresh, belong, corrects, standing
 from services.intake.evidence import Evidence, unfit
 from services.intake.findings import in_words_of
@@ -436,7 +436,8 @@ def _counts(filing: Filing, judged: Judged) -> list[tuple[str, str, str, str]]:
 intake = Intake()
 service = Service(
     "intake",
-    {"in": intake.on_in, "evt": intake.on_evt},
+    {"in": intake.on_in, "evt": intake.on_evt, "out": answers.on_out},
     setup=intake.setup,
+    tasks=(answers.tell,),
     sweeps=(intake.open_given,),
 )

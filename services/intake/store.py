@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, MetaData, func
+from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, MetaData, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -87,6 +87,15 @@ class Attached(Table, table=True):
 
     sha256: str = Field(primary_key=True)
     case: UUID = Field(primary_key=True)
+
+
+class Answer(Table, table=True):
+    """Which message of the answers' stream answers an event, by a digest of its publisher and id: no id is kept."""
+
+    key: UUID = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    accepted: bool
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
 class Package(Table, table=True):
@@ -277,3 +286,20 @@ async def keep_file(conn: Connection, sha256: str, name: str, role: str, publish
 
 def attach(conn: Connection, case: UUID, files: Iterable[str]) -> None:
     put_later(conn, "intake.attached", [{"sha256": sha256, "case": case} for sha256 in sorted(set(files))])
+
+
+def keep_answers(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The later answer of an event stays. In one order, so that replicas wait and never both."""
+    put_later(
+        conn,
+        "intake.answer",
+        sorted(rows, key=lambda row: row["key"]),
+        "on conflict (key) do update set seq = excluded.seq, accepted = excluded.accepted, at = excluded.at "
+        "where excluded.at > answer.at",
+    )
+
+
+async def answer(conn: Connection, key: UUID) -> Any:
+    """`seq` and `accepted` of the answer to an event; None when there is none yet."""
+    found = await conn.read("select seq, accepted from intake.answer where key = :key", {"key": key})
+    return found.one_or_none()

@@ -125,6 +125,7 @@ class Ask:
 
 AGENCY = ("agency",)
 CITY = ("city",)
+EVERYBODY = ("intake", "review", "notify", "export")
 
 SUBMISSION_FILED = EventType("submission.filed", "in", submission.SubmissionFiled, AGENCY, ("intake",))
 PACKAGE_FILED = EventType("package.filed", "in", submission.PackageFiled, AGENCY, ("intake",), alone=True)
@@ -170,12 +171,8 @@ MAIL_FAILED = EventType("mail.failed", "evt", mail.MailFailed, ("notify",), ())
 MAIL_UNKNOWN = EventType("mail.unknown", "evt", mail.MailUnknown, ("notify",), ())
 MAIL_BOUNCED = EventType("mail.bounced", "evt", mail.MailBounced, ("notify",), ())
 
-EVENT_ACCEPTED = EventType(
-    "event.accepted", "out", submission.EventAccepted, ("intake", "review", "notify", "export"), AGENCY
-)
-EVENT_REJECTED = EventType(
-    "event.rejected", "out", submission.EventRejected, ("intake", "review", "notify", "export"), AGENCY
-)
+EVENT_ACCEPTED = EventType("event.accepted", "out", submission.EventAccepted, EVERYBODY, (*AGENCY, "intake"))
+EVENT_REJECTED = EventType("event.rejected", "out", submission.EventRejected, EVERYBODY, (*AGENCY, "intake"))
 
 HISTORY_WRITTEN = EventType("history.written", "audit", case.HistoryWritten, ("review",), ())
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from shared.contracts.registry import EVENTS
+from shared.contracts.registry import ASKS, EVENTS
 from shared.runtime import SERVICES
 from shared.runtime.files import OURS
 from shared.runtime.streams import (
@@ -17,6 +17,7 @@ from shared.runtime.streams import (
     CATALOGUES,
     CONSUMERS,
     FILE,
+    OUT,
     STREAMS,
     Consumer,
 )
@@ -42,7 +43,7 @@ def inbox(user: str) -> str:
 
 
 def _of(cls: str, token: str) -> str:
-    """All that one publisher says in a class (`in`, `file`), or is told (`out`)."""
+    """All that one publisher says in a class (`in`, `file`), asks (`ask`), or is told (`out`)."""
     return f"sme.{cls}.v1.{token}.>"
 
 
@@ -70,8 +71,19 @@ def _files(publisher: str) -> str:
     return _api("DIRECT.GET", FILE, _of("file", publisher))
 
 
+SPOKEN = ("in", "file", "ask")
+"""The classes that an agency speaks in."""
+
+ASKERS = (DESK,)
+"""Who of HUB asks for agencies."""
+
+REPLIES = ("_R_.>", *(f"{inbox(user)}.>" for user in ASKERS))
+"""Where whoever answers questions answers them: nats-server gives a question from another account a reply subject of
+this kind, with a token that nobody can guess. Its `allow_responses` would remember every message of our consumers."""
+
 MORE: Mapping[str, tuple[str, ...]] = {
-    "intake": (_files("*"), _of("file", OURS)),  # reads what was filed, sends marked copies
+    # Reads what was filed, sends marked copies; reads answers again for whoever was away.
+    "intake": (_files("*"), _of("file", OURS), _api("STREAM.MSG.GET", OUT), *REPLIES),
     "review": (  # asks whether something unread was said before the clock acts
         *(_api("CONSUMER.INFO", c.stream, c.durable) for c in BEFORE_REVIEW),
         *sorted({_api("STREAM.MSG.GET", c.stream) for c in BEFORE_REVIEW}),
@@ -93,7 +105,8 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
     if user in SERVICES:
         says = (e.pattern for e in EVENTS if user in e.says)
         hears = (subject for c in CONSUMERS if c.service == user for subject in _hears(c))
-        return Allowed((*says, *dict.fromkeys((*hears, *MORE[user]))), mine)
+        asked = (ask.pattern for ask in ASKS if ask.hears == user)
+        return Allowed((*says, *dict.fromkeys((*hears, *MORE[user]))), (*mine, *asked))
     match user:
         case "provisioner":
             above = ("CREATE", "UPDATE", "INFO", "SNAPSHOT", "RESTORE")
@@ -112,11 +125,13 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
             asks = (_api("INFO"), _api("STREAM.NAMES"), _api("STREAM.LIST"), _files("*"))
             return Allowed((*asks, *of_streams, *of_consumers), (*mine, "sme.>"))
         case "desk":
-            says = (e.pattern for e in EVENTS if e.cls == "in")
+            speaks = (*(e.pattern for e in EVENTS if e.cls == "in"), *(ask.pattern for ask in ASKS))
             # NATS has no pattern for `a token that is no account`, so this one list is of what is refused. The
             # known ways around such lists are of subscriptions; what is published has one literal subject.
-            listed = tuple(_of(cls, code) for code in sorted(agencies) for cls in ("in", "file"))
-            return Allowed((*says, _of("file", "*")), (*mine, _of("out", "*")), (*listed, _of("file", OURS)))
+            listed = tuple(_of(cls, code) for code in sorted(agencies) for cls in SPOKEN)
+            return Allowed(
+                (*speaks, _of("file", "*")), (*mine, _of("out", "*")), (*listed, _of("file", OURS))
+            )
     raise ValueError(f"no user {user}")
 
 
@@ -129,10 +144,7 @@ def text(agencies: Collection[str], keys: Mapping[str, str]) -> str:
     if OURS in agencies:
         raise ValueError(f"{OURS} is the token of our own files and can be no agency's code")
     exports = (
-        *(
-            f"{{service: {_quoted(_of(cls, '*'))}, account_token_position: {TOKEN}}}"
-            for cls in ("in", "file")
-        ),
+        *(f"{{service: {_quoted(_of(cls, '*'))}, account_token_position: {TOKEN}}}" for cls in SPOKEN),
         f"{{stream: {_quoted(_of('out', '*'))}, account_token_position: {TOKEN}}}",
     )
     lines = [
@@ -159,10 +171,7 @@ def text(agencies: Collection[str], keys: Mapping[str, str]) -> str:
     lines += ["    ]", "  }"]
     for code in sorted(agencies):
         imports = (
-            *(
-                f"{{service: {{account: {HUB}, subject: {_quoted(_of(cls, code))}}}}}"
-                for cls in ("in", "file")
-            ),
+            *(f"{{service: {{account: {HUB}, subject: {_quoted(_of(cls, code))}}}}}" for cls in SPOKEN),
             f"{{stream: {{account: {HUB}, subject: {_quoted(_of('out', code))}}}}}",
         )
         lines += [

@@ -70,7 +70,7 @@ Task = Callable[[Context], Awaitable[None]]
 
 @dataclass
 class Service:
-    """`handlers` by event class (`in`, `evt`); `tasks` run from start to stop; `sweeps` run every second; `proven` as
+    """`handlers` by event class (`in`, `evt`, `out`); `tasks` run from start to stop; `sweeps` run every second; `proven` as
     its `Delivery` has it; `counts` are selects of its own for `ledger.py`."""
 
     name: str

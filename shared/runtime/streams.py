@@ -113,7 +113,7 @@ class Consumer:
 CONSUMERS = tuple(
     Consumer(service, events)
     for service in ("intake", "review", "notify", "export")
-    for cls in ("in", "evt")
+    for cls in ("in", "evt", "out")
     if (events := tuple(e for e in EVENTS if e.cls == cls and service in e.hears))
 )
 

@@ -61,6 +61,8 @@ def test_only_listed_events_enter_from_outside() -> None:
         "sme.in.v1.*.mails.settled",
         "sme.in.v1.*.catalogue.requested",
         "sme.in.v1.*.contact.changed",
+        "sme.in.v1.*.title.granted",
+        "sme.in.v1.*.investment.approved",
     ]
 
 
@@ -78,7 +80,17 @@ def test_a_chunk_says_nothing_new_twice() -> None:
 
 def test_consumers_are_named_by_service_and_stream() -> None:
     assert {c.durable: (c.stream, [e.name for e in c.events]) for c in CONSUMERS} == {
-        "intake-in": ("SME_IN", ["submission.filed", "package.filed", "catalogue.recorded"]),
+        "intake-in": (
+            "SME_IN",
+            [
+                "submission.filed",
+                "package.filed",
+                "catalogue.recorded",
+                "title.granted",
+                "investment.approved",
+            ],
+        ),
+        "intake-out": ("SME_OUT", ["event.accepted", "event.rejected"]),
         "intake-evt": ("SME_EVT", ["case.returned", "case.closed", "case.published"]),
         "review-in": (
             "SME_IN",
