@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.intake import answers, identity, parse, store
+from services.intake import answers, enterprises, identity, parse, store
 from services.intake.belonging import Fresh, belong, corrects, standing
 from services.intake.evidence import Evidence, unfit
 from services.intake.findings import in_words_of
@@ -38,6 +38,8 @@ from shared.runtime import metrics
 from shared.runtime.decode import Item
 from shared.runtime.delivery import Tx
 from shared.runtime.service import Context, Service
+
+OF_ENTERPRISES = (registry.TITLE_GRANTED, registry.INVESTMENT_APPROVED)
 
 
 class Intake:
@@ -82,7 +84,11 @@ class Intake:
         rows: list[tuple[Item, Filing, Judged]] = []
         packages: list[Package] = []
         evidence = Evidence(self.context, tx)
+        of_enterprises = [i for i in items if i.type in OF_ENTERPRISES]
+        enterprises.told(tx, of_enterprises, self.directory)
         for item in items:
+            if item.type in OF_ENTERPRISES:
+                continue
             if isinstance(item.data, CatalogueRecorded):
                 await self._record(tx, item, item.data)
                 continue

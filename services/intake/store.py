@@ -14,7 +14,7 @@ from sqlmodel import Field, SQLModel
 
 from services.intake.identity import number_in
 from shared.notices.values import same
-from shared.runtime.database import PERSONAL, Again, Connection, delivery_tables, put, put_later
+from shared.runtime.database import ADDED_TO, PERSONAL, Again, Connection, delivery_tables, put, put_later
 
 METADATA = MetaData(schema="intake")
 delivery_tables(METADATA)
@@ -98,6 +98,20 @@ class Answer(Table, table=True):
     at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
+class Told(Table, table=True):
+    """What an authority told of an enterprise, as it told it (`enterprise.py` of the contracts): only added to."""
+
+    __table_args__ = {"info": ADDED_TO}
+
+    key: UUID = Field(primary_key=True)
+    what: str
+    uscc: str
+    district: str
+    by: str
+    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+
 class Package(Table, table=True):
     """One package and its answer."""
 
@@ -116,6 +130,7 @@ class Package(Table, table=True):
 
 Index("intake_submission_unit", Submission.__table__.c.notice, Submission.__table__.c.unit)  # type: ignore[attr-defined]
 Index("intake_submission_title", Submission.__table__.c.notice, Submission.__table__.c.title_key)  # type: ignore[attr-defined]
+Index("intake_told_uscc", Told.__table__.c.uscc)  # type: ignore[attr-defined]
 
 CHANGING = (
     "form",
@@ -303,3 +318,7 @@ async def answer(conn: Connection, key: UUID) -> Any:
     """`seq` and `accepted` of the answer to an event; None when there is none yet."""
     found = await conn.read("select seq, accepted from intake.answer where key = :key", {"key": key})
     return found.one_or_none()
+
+
+def keep_told(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    put_later(conn, "intake.told", rows)
