@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from shared.contracts.english import FAULTS, in_english, problem_in_english
 from shared.contracts.types import Finding, Outbound, Unnamed
 
 MOST = 100
@@ -36,12 +37,15 @@ class Problem(Outbound):
 
 def problem(name: str, title: str, detail: str, errors: Sequence[Finding] = (), status: int = 422) -> Problem:
     """A problem document of the kind `name` (a stable word, the last part of its `type` URN)."""
+    title_en, detail_en = problem_in_english(title, len(errors))
     return Problem(
         type=PREFIX + name,
         title=title,
         status=status,
         detail=detail,
-        errors=tuple(errors[:MOST]),
+        title_en=title_en,
+        detail_en=detail_en,
+        errors=in_english(errors[:MOST]),
         truncated=len(errors) > MOST,
     )
 
@@ -108,11 +112,13 @@ def faults(error: ValidationError, document: Any, root: str = "#") -> list[Findi
         loc = e["loc"]
         if kind == "extra_forbidden" and not _IDENTIFIER.fullmatch(str(loc[-1])):
             loc = loc[:-1]
-        detail = SAYINGS.get(kind, "取值不合要求")
+        detail, english = SAYINGS.get(kind, "取值不合要求"), FAULTS.get(f"schema.{kind}")
         if kind == "literal_error":
             detail = f"应为 {context.get('expected', '')} 之一"
+            english = f"Must be {context.get('expected', '')}."
         elif "max_length" in context:
             detail = f"最多 {context['max_length']} 个字符"
+            english = f"At most {context['max_length']} characters or items."
         found.append(
             Finding(
                 rule="schema",
@@ -120,6 +126,7 @@ def faults(error: ValidationError, document: Any, root: str = "#") -> list[Findi
                 severity="hard",
                 clause="接口契约",
                 detail=detail,
+                detail_en=english,
                 pointer=pointer(locate(loc, document), root),
             )
         )

@@ -132,7 +132,7 @@ class Finding(Outbound):
     severity: Severity
     clause: str
     detail: Unnamed
-    detail_en: str | None = None
+    detail_en: Unnamed | None = None
     pointer: Unnamed = ""
     sheet: str | None = None
     row: int | None = None

@@ -88,8 +88,8 @@ class Rule(Data):
     """One rule of the notice. Exactly one of: a CEL expression that must hold (`holds`), the mechanism that
     enforces it (`enforced_by`), the person who judges it (`judged_by`), or neither for `info`.
 
-    `says` is read when the rule is broken; `{...}` in it are names that the expression could use. A rule with a
-    `figure`, a text of the same kind, is told of every item, met or not, with that figure and the columns and
+    `says` is read when the rule is broken; `{...}` in it are names that the expression could use; `says_en` is the same
+    in English, where the issuer has one. A rule with a `figure`, a text of the same kind, is told of every item, met or not, with that figure and the columns and
     materials of its `evidence`. `judged_by` is who must judge it: an actor of the procedure.
     """
 
@@ -103,6 +103,7 @@ class Rule(Data):
     when: str | None = None
     holds: str | None = None
     says: str | None = None
+    says_en: str | None = None
     figure: str | None = None
     evidence: tuple[Key, ...] = ()
     params: dict[Key, bool | int | float | str | tuple[str, ...]] = {}
@@ -120,8 +121,8 @@ class Rule(Data):
             raise ValueError("须有且仅有 holds、enforced_by、judged_by 之一（info 规则可以没有）")
         if (self.holds is None) != (self.says is None):
             raise ValueError("holds 与 says 必须同时出现：规则被违反时要有一句话给人看")
-        if self.holds is None and (self.when is not None or self.params or self.figure is not None):
-            raise ValueError("when、params 和 figure 只用于有 holds 的规则")
+        if self.holds is None and (self.when is not None or self.params or self.figure or self.says_en):
+            raise ValueError("when、params、figure 和 says_en 只用于有 holds 的规则")
         if self.scope == "package" and (self.forms or self.column):
             raise ValueError("scope: package 的规则不能有 forms 和 column；请在 when 中用 filed.forms")
         return self

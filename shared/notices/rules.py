@@ -203,6 +203,19 @@ class _Compiled:
         data = {**known, **self.params}
         return _NAME.sub(lambda m: _spoken(data[m[1]]), template or "")
 
+    def finding(self, known: Mapping[str, Any], pointer: str) -> Finding:
+        """That it is broken. What the notice does not say in English, nobody puts into its mouth."""
+        rule = self.rule
+        return Finding(
+            rule=rule.id,
+            code=rule.id,
+            severity=rule.severity,
+            clause=rule.clause,
+            detail=self.filled(rule.says, known),
+            detail_en=self.filled(rule.says_en, known) if rule.says_en else None,
+            pointer=pointer,
+        )
+
 
 def _spoken(value: Any) -> str:
     if isinstance(value, bool):
@@ -333,7 +346,7 @@ class RuleBook:
         if rule.when is not None:
             when = self._expression(("rules", i, "when"), rule.when, names, params, form)
         holds = self._expression(("rules", i, "holds"), rule.holds or "", names, params, form)
-        for part, template in (("says", rule.says), ("figure", rule.figure)):
+        for part, template in (("says", rule.says), ("says_en", rule.says_en), ("figure", rule.figure)):
             for name in _NAME.findall(template or ""):
                 if name not in names:
                     why = f"占位符 {{{name}}} 没有对应的值{_meant(name, names)}"
@@ -410,16 +423,9 @@ class RuleBook:
         self, form: str, known: dict[str, Any], on: date, *, tallied: bool, root: str = "#/data/values"
     ) -> list[Finding]:
         return [
-            Finding(
-                rule=rule.id,
-                code=rule.id,
-                severity=rule.severity,
-                clause=rule.clause,
-                detail=says,
-                pointer=f"{root}/{rule.column}" if rule.column else root,
-            )
-            for rule, verdict, says in self.verdicts(form, known, on, tallied=tallied)
-            if verdict == "broken"
+            one.finding(known, f"{root}/{one.rule.column}" if one.rule.column else root)
+            for one in self._by_form[form]
+            if one.tallied is tallied and one.verdict(known, on) == "broken"
         ]
 
     def assess(self, form: str, known: Mapping[str, Any], on: date) -> list[Assessment]:
@@ -453,14 +459,7 @@ class RuleBook:
         own = {"unit.kind": filer["filer.kind"], "unit.name": filer["filer.name"]}
         known = {**self._common, **own, "filed.titles": {}, **filer, **package}
         return [
-            Finding(
-                rule=one.rule.id,
-                code=one.rule.id,
-                severity=one.rule.severity,
-                clause=one.rule.clause,
-                detail=one.filled(one.rule.says, known),
-                pointer="#/data",
-            )
+            one.finding(known, "#/data")
             for one in self._package
             if one.tallied is tallied and one.verdict(known, on) == "broken"
         ]

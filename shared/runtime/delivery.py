@@ -24,6 +24,7 @@ import nats.js.errors
 from pydantic import BaseModel
 
 from shared.contracts import registry
+from shared.contracts.english import in_english
 from shared.contracts.problem import Problem, problem
 from shared.contracts.registry import EVENT_REJECTED, EventType
 from shared.contracts.submission import EventRejected, Rejected
@@ -101,7 +102,9 @@ class Tx:
         self.said.append(Message(UUID(id_), STREAM_OF[type_.cls], type_.subject(token), body))
 
     def answer(self, item: Item, type_: EventType, data: BaseModel) -> None:
-        """Feedback to the publisher of `item`, on its own subject."""
+        """Feedback to the publisher of `item`, on its own subject; what is wrong with it is told in English, too."""
+        if errors := getattr(data, "errors", ()):
+            data = data.model_copy(update={"errors": in_english(errors)})
         self.say(type_, item.token, data, item.key, causation=item.event.id, trace=traces.of(item).trace)
 
     def refuse(self, item: Item, why: Problem) -> None:

@@ -110,7 +110,7 @@ ONE = [
     (
         ("judged_by: city", "judged_by: city\n    when: 'true'"),
         "rules[8]",
-        "when、params 和 figure 只用于有 holds 的规则",
+        "when、params、figure 和 says_en 只用于有 holds 的规则",
     ),
     (
         ("    scope: package\n", "    scope: package\n    forms: [F3]\n"),
