@@ -3,13 +3,11 @@
 Which decision leads where is not here: that is the procedure of the notice.
 """
 
-from datetime import date
-from decimal import Decimal
 from typing import Annotated, Literal
-from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
+from shared.contracts.scalars import Day, Id, Moment, Number, Whole
 from shared.contracts.types import (
     Inbound,
     ItemKind,
@@ -48,14 +46,14 @@ class DecisionMade(Inbound):
     are those of the conditions (rule ids) that only a person can judge. `version` guards against deciding on something that has changed meanwhile.
     """
 
-    case: UUID
+    case: Id
     outcome: Annotated[str, Field(max_length=32)]
     reason: Annotated[Long, Field(min_length=1)]
     rules: tuple[str, ...] = ()
     acknowledges: tuple[str, ...] = ()
     fixes: tuple[Fix, ...] = ()
     judgements: dict[str, Judgement] = {}
-    version: int | None = None
+    version: Whole | None = None
     officer: Officer | None = None
 
 
@@ -90,9 +88,9 @@ class ScoreGiven(Inbound):
     """One expert's score sheet for one case, published by whoever organises the panel (R-CLU-065). The last one of
     an expert counts."""
 
-    case: UUID
+    case: Id
     expert: Expert
-    points: dict[str, Decimal]
+    points: dict[str, Number]
     officer: Officer | None = None
 
 
@@ -103,12 +101,12 @@ class FactReported(Inbound):
     `ground` is the id of a ground in the notice. `detail` names no person.
     """
 
-    case: UUID
+    case: Id
     kind: Literal["incident", "inspection", "survey", "change"]
-    occurred_on: date
+    occurred_on: Day
     detail: Annotated[Long, Field(min_length=1)]
     ground: Annotated[str, Field(max_length=20)] | None = None
-    score: Decimal | None = None
+    score: Number | None = None
     reference: Short | None = None
 
 
@@ -126,17 +124,17 @@ class Awaited(Outbound):
 
     duty: str | None = None
     period: str = ""
-    began: date
-    due: date
+    began: Day
+    due: Day
     provisional: bool = False
 
 
 class CaseChanged(Outbound):
     """The state of a case after one step. Readers keep the highest `version` and ignore lower ones."""
 
-    case: UUID
+    case: Id
     number: str
-    version: int
+    version: Whole
     notice: str
     form: str
     stage: str
@@ -152,14 +150,14 @@ class CaseChanged(Outbound):
     rules: tuple[str, ...] = ()
     acknowledges: tuple[str, ...] = ()
     fixes: tuple[FixTold, ...] = ()
-    due: date | None = None
+    due: Day | None = None
     provisional: bool = False
     package: str | None = None
     changed: tuple[Change, ...] = ()
     duty: str | None = None
     """The duty (DL-nn) that was fulfilled, or missed."""
     period: str = ""
-    score: Decimal | None = None
+    score: Number | None = None
     awaits: tuple[Awaited, ...] = ()
     """All that it waits for after this step; `due` may be one of these days."""
 
@@ -167,7 +165,7 @@ class CaseChanged(Outbound):
 class CaseOpened(CaseChanged):
     counts: tuple[str, ...] = ()
     """Names of the notice's tallies that this item adds to."""
-    filed: AwareDatetime | None = None
+    filed: Moment | None = None
     """When the bus stored the filing."""
 
 
@@ -185,14 +183,14 @@ class CasePublished(CaseChanged):
 
     item_kind: ItemKind
     values: Values
-    filed: AwareDatetime
+    filed: Moment
 
 
 class Line(Outbound):
     """One line of a case's history, by its hash alone: that covers the line and, by the one before, all earlier ones."""
 
-    case: UUID
-    version: int
+    case: Id
+    version: Whole
     hash: Sha256
 
 
@@ -208,8 +206,8 @@ class AuditHeaded(Outbound):
     later that both copies are those of that day. `seq` is the stream's last message, `lines` all lines up to it,
     `dead` the events that nobody has seen to."""
 
-    day: date
-    seq: int
-    lines: int
+    day: Day
+    seq: Whole
+    lines: Whole
     head: Sha256
-    dead: int
+    dead: Whole

@@ -3,11 +3,11 @@
 How its bytes are made is not here: that is `services/export/formats.py`.
 """
 
-from datetime import date
 from typing import Annotated
 
 from pydantic import Field
 
+from shared.contracts.scalars import Day, Whole
 from shared.contracts.types import Inbound, Outbound, Sha256, Short
 
 
@@ -26,7 +26,7 @@ class CatalogueFile(Outbound):
     format: str
     object: str
     sha256: Sha256
-    size: int
+    size: Whole
 
 
 class CataloguePublished(Outbound):
@@ -36,13 +36,13 @@ class CataloguePublished(Outbound):
     notice: str
     form: str
     title: str
-    rows: int
+    rows: Whole
     sha256: Sha256
     object: str
-    size: int
-    published_on: date
+    size: Whole
+    published_on: Day
     public: bool = False
-    version: int = 1
+    version: Whole = 1
     files: tuple[CatalogueFile, ...] = ()
 
 
@@ -53,8 +53,8 @@ class CatalogueSuperseded(Outbound):
     notice: str
     form: str
     public: bool
-    version: int
+    version: Whole
     sha256: Sha256
-    by: int
-    rows: int
+    by: Whole
+    rows: Whole
     fact: str

@@ -3,11 +3,11 @@
 Who may publish it, and which letter goes to whom, is not here: that is the notify service.
 """
 
-from datetime import date
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from shared.contracts.scalars import Day, integral
 from shared.contracts.types import Inbound, Post, Token
 
 
@@ -21,9 +21,9 @@ class ContactChanged(Inbound):
 
     agency: Token
     contact: Token
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(integral)]
     posts: Annotated[tuple[Post, ...], Field(min_length=1, max_length=3)]
     email: Annotated[str, Field(min_length=3, max_length=254)]
-    since: date | None = None
-    until: date | None = None
+    since: Day | None = None
+    until: Day | None = None
     active: bool = True

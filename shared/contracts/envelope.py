@@ -10,7 +10,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import unquote
 from uuid import UUID, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from shared.contracts.scalars import Moment
 
 Data = TypeVar("Data", bound=BaseModel)
 
@@ -37,7 +39,7 @@ class Envelope(BaseModel, Generic[Data]):
     ]
     type: Annotated[str, StringConstraints(max_length=128)]
     subject: Annotated[str, StringConstraints(max_length=128)] | None = None
-    time: AwareDatetime
+    time: Moment
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: Annotated[str, StringConstraints(max_length=256)] | None = None
     correlationid: Annotated[str, StringConstraints(max_length=128)] | None = None

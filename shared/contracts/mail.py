@@ -4,11 +4,11 @@ Letters and their wording are not here: those are `services/notify/letters`.
 """
 
 from typing import Annotated, Literal
-from uuid import UUID
 
 from pydantic import Field
 
 from shared.contracts.case import Officer
+from shared.contracts.scalars import Id
 from shared.contracts.types import Inbound, Long, Outbound, Short
 
 
@@ -22,7 +22,7 @@ class MailsSettled(Inbound):
 
     notice: Short
     letter: Short | None = None
-    mails: Annotated[tuple[UUID, ...], Field(max_length=500)] = ()
+    mails: Annotated[tuple[Id, ...], Field(max_length=500)] = ()
     action: Literal["release", "discard", "edit"]
     text: Long = ""
     reason: Annotated[Long, Field(min_length=1)]
@@ -32,10 +32,10 @@ class MailsSettled(Inbound):
 class MailSettled(Outbound):
     """`to` is the code of the agency, never the address."""
 
-    mail: UUID
+    mail: Id
     letter: str
     to: str
-    case: UUID | None = None
+    case: Id | None = None
     why: str | None = None
 
 

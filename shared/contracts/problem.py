@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from shared.contracts.english import FAULTS, in_english, problem_in_english
+from shared.contracts.scalars import Whole
 from shared.contracts.types import Finding, Outbound, Unnamed
 
 MOST = 100
@@ -27,7 +28,7 @@ PREFIX = "urn:cn:gov:gz:sme:problem:"
 class Problem(Outbound):
     type: str
     title: str
-    status: int
+    status: Whole
     detail: Unnamed
     title_en: str | None = None
     detail_en: str | None = None
@@ -89,8 +90,14 @@ SAYINGS = {
     "int_parsing": "应为整数",
     "int_type": "应为整数",
     "decimal_parsing": "应为数字",
-    "date_from_datetime_parsing": "日期应写作 2025-03-07",
-    "datetime_from_date_parsing": "时间应写作带时区的 RFC 3339，如 2025-03-07T09:00:00+08:00",
+    "decimal_type": "应为数字",
+    "finite_number": "应为有限的数",
+    "date_type": "日期应写作 2025-03-07",
+    "date_parsing": "日期应写作 2025-03-07",
+    "datetime_type": "时间应写作带时区的 RFC 3339，如 2025-03-07T09:00:00+08:00",
+    "datetime_parsing": "时间应写作带时区的 RFC 3339，如 2025-03-07T09:00:00+08:00",
+    "uuid_type": "应为 UUID",
+    "uuid_parsing": "应为 UUID，如 0b6a7c1e-2f4d-5a89-9c3e-7d1f60a2b845",
     "timezone_aware": "时间必须带时区",
     "literal_error": "不在允许的取值之内",
     "json_invalid": "不是合法的 JSON",

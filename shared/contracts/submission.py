@@ -3,13 +3,12 @@
 How rows are judged is not here: that is `shared/notices`.
 """
 
-from datetime import date
 from typing import Annotated, Literal
-from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from shared.contracts.problem import Problem
+from shared.contracts.scalars import Day, Id, Moment, Whole
 from shared.contracts.types import (
     Assessment,
     FileRef,
@@ -51,7 +50,7 @@ class SubmissionFiled(Inbound):
     item_kind: ItemKind | None = None
     values: Values
     files: Annotated[tuple[FileRef, ...], Field(max_length=40)] = ()
-    case: UUID | None = None
+    case: Id | None = None
 
 
 class PackageFiled(Inbound):
@@ -69,9 +68,9 @@ class PackageFiled(Inbound):
 class SubmissionAccepted(Outbound):
     """A row that may become, or amend, a case. `revision` counts the filings of the same item."""
 
-    case: UUID
+    case: Id
     number: str
-    revision: int
+    revision: Whole
     notice: str
     form: str
     filer: Party
@@ -84,12 +83,12 @@ class SubmissionAccepted(Outbound):
     values: Values
     findings: tuple[Finding, ...]
     late: bool
-    received: AwareDatetime
+    received: Moment
     package: str | None = None
     counts: tuple[str, ...] = ()
     """Names of the notice's tallies that this item adds to; reminders are spared by some of them."""
     assessments: tuple[Assessment, ...] = ()
-    about: UUID | None = None
+    about: Id | None = None
     """Of a report: the case that it tells of."""
     period: str = ""
     """Of a report: the year, or year and quarter, that it is about: `2025`, `2025-3`."""
@@ -104,15 +103,15 @@ class SubmissionRefused(Outbound):
     district: str = ""
     title: str
     findings: tuple[Finding, ...]
-    received: AwareDatetime
+    received: Moment
 
 
 class JudgedSheet(Outbound):
     file: str
     form: str | None = None
     sheet: str | None = None
-    rows: int
-    accepted: int
+    rows: Whole
+    accepted: Whole
     numbers: tuple[str, ...] = ()
     """Of the case that each accepted row belongs to, in the order of the sheet; of the first 20."""
     marked: str | None = None
@@ -133,7 +132,7 @@ class PackageJudged(Outbound):
     sheets: tuple[JudgedSheet, ...]
     findings: tuple[Finding, ...]
     late: bool
-    received: AwareDatetime
+    received: Moment
 
 
 class EventAccepted(Outbound):
@@ -141,7 +140,7 @@ class EventAccepted(Outbound):
 
     accepted: str
     type: str
-    case: UUID | None = None
+    case: Id | None = None
     number: str | None = None
     errors: tuple[Finding, ...] = ()
 
@@ -153,7 +152,7 @@ class Rejected(Outbound):
     type: str | None = None
     subject: str
     stream: str
-    seq: int
+    seq: Whole
 
 
 class EventRejected(Problem):
@@ -165,7 +164,7 @@ class EventRejected(Problem):
 class EarlierRow(Inbound):
     name: Short
     unit: Short
-    serial: int | None = None
+    serial: Whole | None = None
 
 
 class CatalogueRecorded(Inbound):
@@ -173,5 +172,5 @@ class CatalogueRecorded(Inbound):
 
     form: Annotated[str, Field(max_length=16)]
     title: Short
-    published_on: date
+    published_on: Day
     rows: Annotated[tuple[EarlierRow, ...], Field(min_length=1, max_length=2000)]

@@ -3,13 +3,12 @@
 Parsing what people type into a cell is not here: that is `shared/notices/values.py`.
 """
 
-from datetime import date
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from shared.contracts.personal import redact
+from shared.contracts.scalars import Day, Json, Number, Whole, integral
 
 Kind = Literal["city", "K1", "K2", "K3", "K4", "K5", "K6"]
 """Who files or recommends (征集通知·二·1–3); `city` is the issuing bureau itself."""
@@ -60,38 +59,38 @@ class Period(Inbound):
     """A date or date range as printed, and as dates where the text says so."""
 
     text: Short
-    start: date | None = None
-    end: date | None = None
+    start: Day | None = None
+    end: Day | None = None
 
 
 class Quantity(Inbound):
     """A count as printed (`约100人`, `3台`) and the number in it."""
 
     text: Short
-    number: int | None = None
+    number: Whole | None = None
 
 
 class Amount(Inbound):
     """An amount in the unit of its column header (万元), as printed and as a number."""
 
     text: Short
-    number: Decimal | None = None
+    number: Number | None = None
 
 
 class Months(Inbound):
     """A term in months, as printed and as bounds."""
 
     text: Short
-    min: int | None = None
-    max: int | None = None
+    min: Whole | None = None
+    max: Whole | None = None
 
 
 class Rate(Inbound):
     """A yearly rate or range in percent, as printed and as bounds."""
 
     text: Short
-    min: Decimal | None = None
-    max: Decimal | None = None
+    min: Number | None = None
+    max: Number | None = None
 
 
 class FileRef(Inbound):
@@ -99,7 +98,7 @@ class FileRef(Inbound):
 
     role: Literal["scan", "workbook"]
     sha256: Sha256
-    size: Annotated[int, Field(gt=0, le=20 * 1024 * 1024)]
+    size: Annotated[int, Field(gt=0, le=20 * 1024 * 1024), BeforeValidator(integral)]
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
     material: Annotated[str, Field(max_length=41)] | None = None
     """Which of the notice's materials this is; in a package its name may say so instead."""
@@ -135,7 +134,7 @@ class Finding(Outbound):
     detail_en: Unnamed | None = None
     pointer: Unnamed = ""
     sheet: str | None = None
-    row: int | None = None
+    row: Whole | None = None
     cell: str | None = None
 
 
@@ -151,5 +150,5 @@ class Assessment(Outbound):
     evidence: tuple[str, ...] = ()
 
 
-Values = dict[str, Any]
+Values = Json
 """One annex row: column key → value, as the form's model dumps it (JSON types only)."""

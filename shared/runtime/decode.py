@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, from_json
 
 from shared.contracts import registry
 from shared.contracts.envelope import (
@@ -99,6 +100,8 @@ def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedel
             body = binary_to_structured(raw.headers or {}, raw.body)
         # To the letter of the published schema: `"1"` is no number, and 0 is no moment.
         event = type_.envelope.model_validate_json(body, strict=True)
+        if b"NaN" in body or b"Infinity" in body:
+            _strictly(body)
         # The substring first: the pattern alone would cost more than all of the validation.
         if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
             raise Unstorable(Unstorable.__doc__)
@@ -114,6 +117,15 @@ def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedel
         return Dead(raw, "identity", "source is not the publisher of the subject", why, event.id, event.type)
     key = _uuid(event.source.encode(), event.id.encode())
     return Item(type_, event, token, key, _uuid(body), raw.at + offset, raw)
+
+
+def _strictly(body: bytes) -> None:
+    """pydantic reads NaN and Infinity as numbers, even where it ignores them; no JSON has them, nor does PostgreSQL."""
+    try:
+        from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        found = InitErrorDetails(type="json_invalid", input=None, ctx={"error": str(error)})
+        raise ValidationError.from_exception_data("JSON", [found]) from None
 
 
 def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:

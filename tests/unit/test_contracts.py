@@ -166,7 +166,7 @@ VIOLATIONS: dict[str, tuple[dict[str, Any], str, str]] = {
         "#/source",
     ),
     "no zone": ({"time": "2025-03-05T09:30:00"}, "schema.timezone_aware", "#/time"),
-    "no time": ({"time": "yesterday"}, "schema.datetime_from_date_parsing", "#/time"),
+    "no time": ({"time": "yesterday"}, "schema.datetime_parsing", "#/time"),
     "XML": ({"datacontenttype": "text/xml"}, "schema.literal_error", "#/datacontenttype"),
     "no data": ({"data": None}, "schema.model_type", "#/data"),
     "data is a text": ({"data": "{}"}, "schema.model_type", "#/data"),

@@ -1,0 +1,101 @@
+"""The published JSON Schema of an event: what the services accept, to the letter, and nothing that they refuse.
+
+Where schemas are kept, and what may change in them, is not here. What a schema cannot say: that a publisher speaks for
+itself (`source` against the subject), that a body is at most 1 MiB, 200 levels deep and UTF-8.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from shared.contracts.envelope import OUR_SOURCE
+from shared.contracts.registry import EventType
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+URN = "urn:cn:gov:gz:sme:schema:"
+
+TEXT = r"^[^\x00]*$"
+"""PostgreSQL keeps no U+0000, in neither text nor jsonb."""
+
+LARGEST = 1.7976931348623157e308
+JSON: dict[str, Any] = {
+    "description": "任意 JSON 值：数为有限数，文本中没有 U+0000",
+    "pattern": TEXT,
+    "minimum": -LARGEST,
+    "maximum": LARGEST,
+    "items": {"$ref": "#/$defs/Json"},
+    "propertyNames": {"pattern": TEXT},
+    "additionalProperties": {"$ref": "#/$defs/Json"},
+}
+"""Without `type`: each keyword speaks of its own kind of value only. 1e400 is Infinity to most libraries."""
+
+Schema = dict[str, Any]
+
+
+class _Plain(GenerateJsonSchema):
+    """pydantic's schema without a title per field, which says nothing but its name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def name(type_: EventType) -> str:
+    return f"{type_.name}.v{type_.major}"
+
+
+def urn(type_: EventType, minor: int) -> str:
+    """The `$id`, and what `dataschema` of an event says."""
+    return f"{URN}{type_.name}:{type_.major}.{minor}"
+
+
+def of_event(type_: EventType, minor: int = 0) -> Schema:
+    """The structured document of an event, whole: envelope and data."""
+    made = complete(TypeAdapter(type_.envelope).json_schema(schema_generator=_Plain), urn(type_, minor))
+    head = made["properties"]
+    head["type"] = {"const": type_.ce_type}
+    if type_.cls == "in":
+        # The token of a subject, as the bus proves it.
+        head["source"]["pattern"] = "^urn:cn:gov:gz:[a-z0-9][a-z0-9_-]{0,63}:[A-Za-z0-9._-]{1,64}$"
+    else:
+        head["source"] = {"const": OUR_SOURCE}
+    return made
+
+
+def complete(schema: Schema, id_: str) -> Schema:
+    """A schema of pydantic's with what it leaves unsaid."""
+    defs = schema.setdefault("$defs", {})
+    for node in list(nodes(schema)):
+        _say(node)
+    defs["Json"] = JSON
+    return {"$schema": DIALECT, "$id": id_, **schema}
+
+
+def _say(node: Schema) -> None:
+    if node.get("default", ...) is None:
+        del node["default"]  # absent and null are the same to us
+    if node.get("type") == "string" and not node.keys() & {"pattern", "enum", "const"}:
+        node["pattern"] = TEXT
+    if node.get("type") == "object" and node.get("additionalProperties") is not False:
+        # Open: what a reader does not know, it lets pass; what cannot be stored, the door refuses.
+        node["propertyNames"] = {"pattern": TEXT}
+        if node.get("additionalProperties", True) is True:
+            node["additionalProperties"] = {"$ref": "#/$defs/Json"}
+    if node.get("pattern", TEXT) != TEXT and "maxLength" not in node:
+        # `$` of Python, PHP and Java stands before a last line end, too; that of JavaScript, Go and Rust does not.
+        node["not"] = {"pattern": "\\n"}
+
+
+def nodes(schema: Schema) -> Iterator[Schema]:
+    """Every schema within a schema, from the outside in."""
+    yield schema
+    for key in ("properties", "$defs", "patternProperties"):
+        for one in schema.get(key, {}).values():
+            yield from nodes(one)
+    for key in ("anyOf", "allOf", "oneOf", "prefixItems"):
+        for one in schema.get(key, ()):
+            yield from nodes(one)
+    for key in ("items", "additionalProperties", "not", "propertyNames"):
+        if isinstance(schema.get(key), dict):
+            yield from nodes(schema[key])
