@@ -7,9 +7,10 @@ itself (`source` against the subject), that a body is at most 1 MiB, 200 levels 
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from shared.contracts import words
 from shared.contracts.envelope import OUR_SOURCE
 from shared.contracts.registry import EventType
 
@@ -31,6 +32,8 @@ JSON: dict[str, Any] = {
 }
 """Without `type`: each keyword speaks of its own kind of value only. 1e400 is Infinity to most libraries."""
 
+RAW = {"date-time": "Moment", "date": "Day", "uuid": "Id", "integer": "Whole", "number": "Number"}
+
 Schema = dict[str, Any]
 
 
@@ -41,10 +44,6 @@ class _Plain(GenerateJsonSchema):
         return False
 
 
-def name(type_: EventType) -> str:
-    return f"{type_.name}.v{type_.major}"
-
-
 def urn(type_: EventType, minor: int) -> str:
     """The `$id`, and what `dataschema` of an event says."""
     return f"{URN}{type_.name}:{type_.major}.{minor}"
@@ -52,14 +51,39 @@ def urn(type_: EventType, minor: int) -> str:
 
 def of_event(type_: EventType, minor: int = 0) -> Schema:
     """The structured document of an event, whole: envelope and data."""
-    made = complete(TypeAdapter(type_.envelope).json_schema(schema_generator=_Plain), urn(type_, minor))
+    made = of_model(type_.envelope, urn(type_, minor), type_.payload)
+    made["description"] = "：".join(words.EVENTS.get(type_.name, (type_.name,)))
     head = made["properties"]
-    head["type"] = {"const": type_.ce_type}
+    head["type"] = {"const": type_.ce_type, "description": words.FIELDS["type"]}
     if type_.cls == "in":
         # The token of a subject, as the bus proves it.
         head["source"]["pattern"] = "^urn:cn:gov:gz:[a-z0-9][a-z0-9_-]{0,63}:[A-Za-z0-9._-]{1,64}$"
     else:
-        head["source"] = {"const": OUR_SOURCE}
+        head["source"] = {"const": OUR_SOURCE, "description": words.FIELDS["source"]}
+    return made
+
+
+def of_model(model: type[BaseModel], id_: str, *more: type[BaseModel]) -> Schema:
+    """A model and all within it, in Chinese; `more` are those of them whose bases say what their fields are called."""
+    raw = model.model_json_schema(schema_generator=_Plain)
+    for node in nodes(raw):
+        kind = node.get("format", node.get("type"))
+        if kind in RAW and not node.keys() & {"pattern", "maximum", "exclusiveMaximum"}:
+            raise TypeError(
+                f"{model.__name__}, {kind}: pydantic reads it otherwise than a schema can say; use {RAW[kind]} of scalars.py"
+            )
+    made = complete(raw, id_)
+    bases = {m.__name__: tuple(c.__name__ for c in m.__mro__) for m in (model, *more)}
+    parts = {**made["$defs"], model.__name__: made}
+    for title, part in parts.items():
+        if title == "Json":
+            continue
+        part.pop("description", None)  # a docstring is for who changes the code
+        if said := words.MODELS.get(title):
+            part["description"] = said
+        for key, one in part.get("properties", {}).items():
+            if said := words.field(bases.get(title, (title,)), key):
+                one["description"] = said
     return made
 
 
