@@ -40,10 +40,11 @@ from shared.runtime.embedded import free_port, wait_until
 from shared.runtime.streams import EVT
 from tests.bench import machine
 from tests.bench.lab import ROOT
+from tests.goldens import golden
 
 console = Console(width=120)
 SPACE = UUID("0c6b3f4e-0f0e-4a44-9a44-8d1f3e1b7c11")
-EXAMPLE = ROOT / "tests" / "examples" / "cn.gov.gz.sme.case.opened.v1.json"
+EXAMPLE = golden("cn.gov.gz.sme.case.opened.v1")
 GUIDE, READY = "pool, a plain EmailMessage each", "pool, our letters' bytes ready"
 
 

@@ -34,6 +34,7 @@ from shared.runtime.decode import Item, Raw, _uuid, decode
 from shared.runtime.embedded import eventually
 from shared.runtime.streams import EVT, IN, OUT, STREAM_OF
 from tests.chaos.oracle import Verdict
+from tests.goldens import golden
 from tests.schemas import changed, good
 
 Oracle = Callable[[Verdict], Verdict]
@@ -64,7 +65,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def document(type_: EventType, id_: str, **more: Any) -> dict[str, Any]:
     """The example of the contract, as somebody's own."""
-    found: dict[str, Any] = json.loads((ROOT / f"tests/examples/{type_.ce_type}.json").read_text())
+    found: dict[str, Any] = json.loads(golden(type_.ce_type).read_text())
     source = f"urn:cn:gov:gz:{PUBLISHER}:oa" if type_.cls == "in" else OUR_SOURCE
     return {**found, "source": source, "id": id_, **more}
 

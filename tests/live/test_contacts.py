@@ -30,6 +30,7 @@ from shared.runtime.decode import Item, Raw, decode
 from shared.runtime.delivery import Tx
 from shared.runtime.embedded import Postgres, eventually
 from shared.runtime.streams import IN
+from tests.goldens import golden
 
 CITY, TIANHE, LIWAN, INSTITUTION = "440100", "440106", "440103", "inst-a"
 APPLICANT = unlisted("联系人测试机构").code
@@ -48,9 +49,7 @@ AGENCIES = """
 - {code: "440103", kind: K2, name: 荔湾区局, short: 荔湾区, district: "440103", email: office@liwan.example, source: 试验}
 - {code: inst-a, kind: K4, name: 天河某平台, short: 某平台, district: "440106", source: 试验}
 """
-EXAMPLE = json.loads(
-    (Path(__file__).parents[1] / "examples/cn.gov.gz.sme.case.returned.v1.json").read_text(encoding="utf-8")
-)
+EXAMPLE = json.loads(golden("cn.gov.gz.sme.case.returned.v1").read_text(encoding="utf-8"))
 
 
 def changed(code: str, version: int, email: str, agency: str = TIANHE, **more: Any) -> ContactChanged:

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid5
@@ -46,6 +45,7 @@ from shared.runtime.publisher import Message, Publisher
 from shared.runtime.service import Context
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CATALOGUES, EVT, IN, OUT, STREAMS, provision
+from tests.goldens import golden
 
 CASE = "0b6a7c1e-2f4d-5a89-9c3e-7d1f60a2b845"
 AT = datetime(2025, 3, 5, 1, 30, tzinfo=UTC)
@@ -242,7 +242,6 @@ def deliveries(seed: int) -> list[list[Raw]]:
     return batches
 
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 ONCE = {f"e{n}": 1 for n in range(40)}
 
 
@@ -578,7 +577,7 @@ async def test_intake_takes_an_item_and_its_correction_in_one_batch(
         intake = Intake()
         intake.notices, intake.directory = load_all(None), Directory.load()
         filed = registry.SUBMISSION_FILED
-        example = json.loads((EXAMPLES / f"{filed.ce_type}.json").read_bytes())
+        example = json.loads(golden(filed.ce_type).read_bytes())
         publisher = Publisher(world.client)
         await publisher.start()
         intake.context = Context(Settings(), world.engine, Clock(), None, world.client, world.js)  # type: ignore[arg-type]  # no files are fetched
@@ -621,7 +620,7 @@ async def test_notify_remembers_only_what_was_committed(
         publisher = Publisher(world.client)
         heard = {"notify-evt": ({opened.name: opened}, rolled_back)}
         delivery = Delivery("notify", world.engine, publisher, Clock(), heard)
-        body = (EXAMPLES / f"{opened.ce_type}.json").read_bytes()
+        body = golden(opened.ce_type).read_bytes()
         await delivery.handle("notify-evt", [Raw(opened.subject("440106"), body, None, EVT, 1, AT)])
         data = json.loads(body)["data"]
         facts = {fact for (fact,) in await world.rows("select fact from notify.fact")}

@@ -17,16 +17,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.cli.local import ROOT, Local
+from services.cli.local import Local
 from services.notify.verp import address
 from shared.contracts import registry
 from shared.contracts.case import CaseOpened
 from shared.runtime.embedded import eventually, free_port
 from shared.runtime.streams import EVT
+from tests.goldens import golden
 from tests.smtp_stub import Fault, Stub, say
 from tests.unit.test_bounces import report
 
-EXAMPLE = ROOT / "tests" / "examples" / "cn.gov.gz.sme.case.opened.v1.json"
+EXAMPLE = golden("cn.gov.gz.sme.case.opened.v1")
 WHERE, SECRET = "bounce.gz.example", "s3cret"
 OPERATORS = "ops@gz.example"
 

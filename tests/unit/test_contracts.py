@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -17,13 +16,13 @@ from shared.contracts.problem import LONGEST, MOST, faults, locate, pointer, pro
 from shared.contracts.registry import EVENTS, EventType
 from shared.contracts.submission import SubmissionFiled
 from shared.contracts.types import Inbound, Outbound
+from tests.goldens import golden, goldens
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 AT = datetime(2025, 3, 5, 1, 30, tzinfo=UTC)
 
 
 def example(type_: EventType) -> bytes:
-    return (EXAMPLES / f"{type_.ce_type}.json").read_bytes()
+    return golden(type_.ce_type).read_bytes()
 
 
 def by_name(type_: EventType) -> str:
@@ -37,7 +36,7 @@ every_event = pytest.mark.parametrize("type_", EVENTS, ids=by_name)
 
 
 def test_every_event_has_an_example_and_every_example_an_event() -> None:
-    assert {p.stem for p in EXAMPLES.glob("*.json")} == {e.ce_type for e in EVENTS}
+    assert {p.parts[-3] for p in goldens()} == {e.ce_type for e in EVENTS}
 
 
 @every_event

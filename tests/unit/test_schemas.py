@@ -6,7 +6,6 @@ The same documents go through the real services in `tests/chaos/test_bytes.py`.
 import json
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from shared.contracts.schemas import of_event
 from shared.runtime.clock import Clock
 from shared.runtime.decode import Dead, Item, Raw, decode
 from shared.runtime.delivery import Delivery
+from tests.goldens import golden
 from tests.schemas import ANYTHING, changed, good
 
 INBOUND = [e for e in EVENTS if e.cls == "in"]
@@ -122,11 +122,10 @@ async def test_what_may_be_large_has_a_transaction_of_its_own(batch: str, expect
             seen.append("".join(next(k for k, t in types.items() if t is i.type) for i in items) or "dead")
             assert len(dead) == (len(seen) == 1)
 
-    examples = Path(__file__).parents[1] / "examples"
     raws = [
         Raw(
             types[letter].subject("440106"),
-            (examples / f"{types[letter].ce_type}.json").read_bytes(),
+            golden(types[letter].ce_type).read_bytes(),
             None,
             "SME_IN",
             n,
