@@ -20,6 +20,7 @@ from services.cli import (
     cases,
     collecting,
     contacts,
+    contracts,
     deciding,
     doctor,
     dossier,
@@ -79,6 +80,7 @@ app.command("decide")(deciding.decide)
 app.command("score")(deciding.score)
 app.command("fact")(deciding.fact)
 app.command("report")(report.report)
+app.add_typer(contracts.app, name="contracts", help="契约：公布、核对兼容性、用来核对自己的事件")
 app.add_typer(nats.app, name="nats", help="总线：单位的账户和密钥")
 app.add_typer(deciding.held, name="held", help="留存待核的决定：列出、查看、生效、作废")
 

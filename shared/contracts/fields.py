@@ -42,7 +42,7 @@ def _within(node: Schema, root: Schema, path: str) -> Iterator[Field]:
     for key, one in node.get("properties", {}).items():
         yield from _field(one, root, f"{path}.{key}" if path else key, key in required)
     more = node.get("additionalProperties")
-    if isinstance(more, dict) and "properties" not in node and more.get("$ref") != "#/$defs/Json":
+    if isinstance(more, dict) and "properties" not in node and not more.get("$ref", "").endswith("/Json"):
         yield from _field(more, root, f"{path}.*", required=False)
 
 

@@ -23,7 +23,7 @@ ROLES: dict[str, Role] = {"in": "deserializer", "out": "serializer", "evt": "bot
 """What we do with an event: read what others wrote before (`deserializer`), write what others must still read
 (`serializer`), or both, where our own services of two releases run side by side."""
 
-Judge = Callable[[str, str, str], bool]
+Judge = Callable[[str, str, Role], bool]
 """Old schema, new schema, role: is it compatible? `jsoncompat.check_compat`."""
 
 
