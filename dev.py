@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,11 @@ BIN = VENV / "bin"
 
 RUNTIME_LOCK, DEV_LOCK, UV_LOCK = "requirements.lock", "requirements-dev.lock", "requirements-uv.lock"
 DEPLOY_LOCK = "requirements-deploy.lock"
+NPM_LOCKS = ("tests/publishers/package.json", "tests/publishers/package-lock.json")
 LOCKS = (RUNTIME_LOCK, DEV_LOCK, UV_LOCK, DEPLOY_LOCK)
+
+PUBLISHERS = ROOT / "tests" / "publishers"
+"""With a group of npm packages: what the examples in JavaScript need, and other people's judges of our contracts."""
 
 DEPLOY = TOOLS / "deploy"
 """kubectl and the schemas that manifests are held against: 230 MB that no other command needs."""
@@ -36,6 +41,7 @@ process, for a debugger."""
 def setup(args: list[str]) -> int:
     """make .venv exactly as the lock files say (instant when it already is)"""
     _environment()
+    _node_modules()
     print(f"ready: {VENV.name}/bin/yiqi")
     return 0
 
@@ -49,6 +55,7 @@ def demo(args: list[str]) -> int:
 def test(args: list[str]) -> int:
     """run the tests; arguments go to pytest"""
     _environment()
+    _node_modules()
     return _become(BIN / "python", "-m", "pytest", *SIDE_BY_SIDE, "--ignore=tests/deploy", *args)
 
 
@@ -161,6 +168,22 @@ def _environment() -> None:
             if status := _run(UV, *arguments, env=env):
                 sys.exit(status)
         stamp.write_text(wanted)
+
+
+def _node_modules() -> None:
+    """Never a reason to stop: without npm, or without a registry, the tests that need it say so and are skipped."""
+    if shutil.which("npm") is None:
+        return
+    stamp, wanted = PUBLISHERS / "node_modules" / ".stamp", _fingerprint(*NPM_LOCKS)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    with _locked():
+        print(f"setup: {stamp.parent.relative_to(ROOT)}", file=sys.stderr)
+        npm = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        if _run(*npm, "--prefix", PUBLISHERS):
+            print("setup: npm did not install them; the tests with node will be skipped", file=sys.stderr)
+        else:
+            stamp.write_text(wanted)
 
 
 def _deploy_tools() -> None:
