@@ -40,5 +40,5 @@ def test_without_the_packages_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     if "PATH" in node.missing():
         pytest.skip(node.missing())
     monkeypatch.setattr(node, "INSTALLED", tmp_path / "none")
-    with pytest.raises(pytest.skip.Exception, match="dev.py setup"):
+    with pytest.raises(pytest.skip.Exception, match="python3 dev"):
         node.node("load.mjs")
