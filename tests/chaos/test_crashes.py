@@ -30,6 +30,7 @@ def busy() -> Stub:
     return Stub(mood=lambda step: BUSY if step == "RCPT" and next(turns) % 5 == 0 else None)
 
 
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("life", ["first", "second"])
 async def test_a_process_may_end_anywhere(tmp_path: Path, full: bool, oracle: Tell, life: str) -> None:
     """Any process, at any named point, while events come once, several times, and under the id of another. In full two
