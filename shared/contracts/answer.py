@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from shared.contracts.scalars import Whole
 from shared.contracts.types import Inbound, Outbound
 
 AT_MOST = 100
@@ -35,12 +36,12 @@ class StatusTold(Outbound):
 class AnswersAsked(Inbound):
     """The publisher's answers behind `after`, the number (`seq`) of the last one that it has."""
 
-    after: Annotated[int, Field(ge=0, le=2**53)] = 0
-    limit: Annotated[int, Field(ge=1, le=AT_MOST)] = AT_MOST
+    after: Annotated[Whole, Field(ge=0)] = 0
+    limit: Annotated[Whole, Field(ge=1, le=AT_MOST)] = AT_MOST
 
 
 class Answer(Outbound):
-    seq: int
+    seq: Whole
     event: Feedback
 
 
@@ -48,5 +49,5 @@ class AnswersTold(Outbound):
     """The oldest first. `last` is what to ask behind the next time; `more` when there are some already."""
 
     answers: tuple[Answer, ...]
-    last: int
+    last: Whole
     more: bool

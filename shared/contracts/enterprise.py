@@ -3,11 +3,11 @@
 What an enterprise is entitled to is not here. Who may tell what, and what must agree in it, is intake's.
 """
 
-from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
+from shared.contracts.scalars import Day, Moment
 from shared.contracts.types import Inbound, Outbound, Short, Token
 
 Uscc = Annotated[str, StringConstraints(pattern=r"^[0-9A-HJ-NPQRTUWXY]{18}$")]
@@ -37,11 +37,11 @@ class TitleGranted(Inbound):
     enterprise: Enterprise
     district: District
     title: Title
-    granted_on: date
-    valid_from: date
-    valid_until: date | None = None
+    granted_on: Day
+    valid_from: Day
+    valid_until: Day | None = None
     """The last day; the sources do not say how long a title holds."""
-    reviewed_on: date | None = None
+    reviewed_on: Day | None = None
     """The day on which it passed its review (经复核通过)."""
     document: Short
     """The number of the document."""
@@ -59,8 +59,8 @@ class InvestmentApproved(Inbound):
     purpose: Purpose
     investment: WanYuan | None = None
     equipment: WanYuan | None = None
-    approved_on: date
-    completed_on: date | None = None
+    approved_on: Day
+    completed_on: Day | None = None
     document: Short
 
 
@@ -75,14 +75,14 @@ class TitleRecorded(Outbound):
     enterprise: EnterpriseTold
     district: str
     title: str
-    granted_on: date
-    valid_from: date
-    valid_until: date | None = None
-    reviewed_on: date | None = None
+    granted_on: Day
+    valid_from: Day
+    valid_until: Day | None = None
+    reviewed_on: Day | None = None
     document: str
     by: Token
     """The agency that told it."""
-    received: AwareDatetime
+    received: Moment
 
 
 class InvestmentRecorded(Outbound):
@@ -95,8 +95,8 @@ class InvestmentRecorded(Outbound):
     purpose: str
     investment: WanYuan | None = None
     equipment: WanYuan | None = None
-    approved_on: date
-    completed_on: date | None = None
+    approved_on: Day
+    completed_on: Day | None = None
     document: str
     by: Token
-    received: AwareDatetime
+    received: Moment
