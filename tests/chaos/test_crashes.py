@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.runtime import SERVICES
 from shared.runtime.embedded import eventually
 from tests.chaos.changes import POINTS
 from tests.chaos.lab import Field, field
@@ -52,7 +53,13 @@ async def test_a_process_may_end_anywhere(tmp_path: Path, full: bool, oracle: Te
         await here.send(enough())
         await here.drained(900)  # mails go out one by one, and their senders end as well
         crashes = here.lab.crashes()
-        verdict = oracle(await here.judge(f"T1 crash points, {life} life ({crashes.total()} ends)", chains))
+        # What was alone with three processes that ended is put aside, by chance as much as by its fault: an operator
+        # has it handled again, and it has its effect then, once.
+        (tmp_path / "calm").touch()
+        aside = await _replayed(here, "code = 'parked'")
+        await here.drained(300)
+        name = f"T1 crash points, {life} life ({crashes.total()} ends, {aside} put aside and replayed)"
+        verdict = oracle(await here.judge(name, chains))
     assert verdict.clean, here.wrong[:9]
     assert verdict.mails_unknown  # a process ended between DATA and the answer: told, and not sent again
     met = {tuple(point.split()) for point in crashes}
@@ -85,19 +92,26 @@ async def test_what_ends_every_process_is_put_aside(tmp_path: Path, oracle: Tell
         ended = len(here.lab.ends("intake"))
         assert 3 <= ended <= 20
         (tmp_path / "cured").touch()
-        await _replayed(here, poison.seqs[0])
+        assert await _replayed(here, f"seq = {poison.seqs[0]} and code = 'parked'") == 1
         poison.fate = "ok"
         await here.drained(60)
         mended = oracle(await here.judge("T28 poison, mended and replayed", chains))
         assert mended.clean, here.wrong[:9]
 
 
-async def _replayed(here: Field, seq: int) -> None:
+async def _replayed(here: Field, which: str) -> int:
+    """Have the dead that are `which` handled again, in every service; how many they were."""
     async with here.database() as db:
-        assert await db.fetchval("select code from intake.dead where seq = $1", seq) == "parked"
-        await db.execute("update intake.dead set state = 'replay' where seq = $1", seq)
+        aside = 0
+        for service in SERVICES:
+            told = await db.execute(f"update {service}.dead set state = 'replay' where {which}")
+            aside += int(told.split()[-1])
 
         async def done() -> bool:
-            return bool(await db.fetchval("select state from intake.dead where seq = $1", seq) == "replayed")
+            left = [
+                await db.fetchval(f"select count(*) from {s}.dead where state = 'replay'") for s in SERVICES
+            ]
+            return not any(left)
 
-        await eventually(done, 30, "the replay")
+        await eventually(done, 120, "the replay")
+    return aside
