@@ -252,7 +252,7 @@ def test_a_job_follows_no_setting(overlay: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_letter_of_ones_own_reaches_notify(tmp_path: Path) -> None:
+def test_a_letter_of_ones_own_reaches_notify_and_the_doctor(tmp_path: Path) -> None:
     """As the component says: a key for each part, and a patch that gives it its name."""
     overlay = copy(tmp_path) / "overlays" / "airgap"
     shutil.copy(dev.ROOT / "services/notify/letters/returned/body.txt", overlay / "body.txt")
@@ -266,10 +266,11 @@ def test_a_letter_of_ones_own_reaches_notify(tmp_path: Path) -> None:
     _write(overlay / "kustomization.yaml", told)
     after = read(text(overlay))
     config = starting(after, "ConfigMap", "yiqi-letters")
-    notify = one(after, "Deployment", "yiqi-notify")
-    volume: Any = next(v for v in pod(notify)["volumes"] if v["name"] == "letters")
-    assert volume["configMap"] == {"name": config["metadata"]["name"], "items": items}
-    assert environment(notify, after)["YIQI_LETTERS"] == "/etc/yiqi/letters"
+    for who in ("yiqi-notify", "yiqi-operate"):
+        reader = one(after, "Deployment", who)
+        volume: Any = next(v for v in pod(reader)["volumes"] if v["name"] == "letters")
+        assert volume["configMap"] == {"name": config["metadata"]["name"], "items": items}
+        assert environment(reader, after)["YIQI_LETTERS"] == "/etc/yiqi/letters"
     assert Letters.load(as_volume(config, tmp_path, items)).overridden("returned") == ["body.txt"]
 
 
@@ -332,7 +333,7 @@ def _letters(items: list[dict[str, str]]) -> Doc:
         "metadata": {"name": "yiqi-notify"},
         "spec": {"template": {"spec": spec}},
     }
-    return {"patch": json.dumps(patch), "target": {"kind": "Deployment", "name": "yiqi-notify"}}
+    return {"patch": json.dumps(patch), "target": {"kind": "Deployment", "name": "yiqi-(notify|operate)"}}
 
 
 def test_the_same_is_rendered_each_time() -> None:
