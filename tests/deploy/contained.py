@@ -53,15 +53,18 @@ class Contained(Local):
         self.pods = Pod(build.BUNDLE, self.directory / "pods")
 
     async def _provision(self) -> None:
-        """As the Jobs do; the passwords of the roles are the operator's, as they are in a cluster."""
-        told = {
-            **self.environment,
-            "YIQI_NATS_SEED": str(self.seed(PROVISIONER)),
-            "YIQI_DATABASE_URL": self.postgres.dsn("yiqi"),
+        """As the two Jobs do, each with the secrets of its half; the passwords of the roles are the operator's, as they are
+        in a cluster."""
+        bus = {k: v for k, v in self.environment.items() if "NATS" in k} | {
+            "YIQI_NATS_SEED": str(self.seed(PROVISIONER))
         }
-        done = await asyncio.to_thread(self.once, "provision", told, "yiqi", "provision")
-        if done.returncode:
-            raise RuntimeError(done.stdout + done.stderr)
+        for job, half, told in (
+            ("migrate", "database", {"YIQI_DATABASE_URL": self.postgres.dsn("yiqi")}),
+            ("provision", "bus", bus),
+        ):
+            done = await asyncio.to_thread(self.once, job, told, "yiqi", "provision", "--only", half)
+            if done.returncode:
+                raise RuntimeError(done.stdout + done.stderr)
         for service, password in self._passwords.items():
             self.postgres.sql(f"alter role yiqi_{service} password '{password}'", "yiqi")
 
