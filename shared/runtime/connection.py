@@ -5,8 +5,9 @@ Who may do what with it is in `accounts.py`; the services connect through FastSt
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nats.aio.client import Client
 
@@ -56,6 +57,18 @@ async def connect(
 
 async def _quiet(error: Exception) -> None:
     return None
+
+
+def certificate(client: Client) -> Mapping[str, Any] | None:
+    """Of the server that we are connected to, None without TLS; nats-py has no public way to it."""
+    writer = getattr(client._transport, "_io_writer", None)
+    return writer.get_extra_info("peercert") if writer else None
+
+
+def good_until(client: Client) -> float:
+    """The moment at which that ends, as Prometheus has moments; 0 without TLS."""
+    told = certificate(client)
+    return float(ssl.cert_time_to_seconds(told["notAfter"])) if told else 0
 
 
 def forbidden(error: Exception) -> bool:

@@ -27,6 +27,10 @@ LAG = Histogram(
 )
 PENDING = Gauge("yiqi_consumer_pending", "Messages not yet delivered", ["consumer"])
 UNACKED = Gauge("yiqi_consumer_unacked", "Messages delivered and not yet acknowledged", ["consumer"])
+CERTIFICATE = Gauge(
+    "yiqi_bus_certificate_ends_timestamp_seconds",
+    "Until when the certificate of the bus is good; 0 without TLS",
+)
 LEFT_OUT = Counter("yiqi_log_fields_left_out_total", "Fields that a log line was not allowed to have")
 MAILS = Counter("yiqi_mails_total", "Mails by letter and what became of them", ["letter", "state"])
 BOUNCES = Counter("yiqi_bounces_total", "What came back, and what was refused as forged", ["kind"])

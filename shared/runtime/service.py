@@ -392,6 +392,7 @@ class _State:
             await self.context.client.flush(timeout=5)
         except (nats.errors.Error, OSError):
             return  # reconnecting; closed_cb decides when that is hopeless
+        metrics.CERTIFICATE.set(connection.good_until(self.context.client))
         for consumer in self.service.consumers:
             try:
                 info = await self.context.jetstream.consumer_info(consumer.stream, consumer.durable)

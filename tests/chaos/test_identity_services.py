@@ -20,7 +20,9 @@ from uuid import UUID
 import pytest
 import trustme
 from nats.aio.client import Client
+from prometheus_client.parser import text_string_to_metric_families
 
+from services.cli.doctor import outside
 from services.cli.filing import publish
 from services.cli.local import Local
 from services.cli.nats import SEEDS, keep
@@ -29,7 +31,7 @@ from shared.contracts.case import DecisionMade
 from shared.contracts.submission import Filer, SubmissionFiled
 from shared.notices.directory import Directory, unlisted
 from shared.runtime.accounts import DESK
-from shared.runtime.embedded import eventually
+from shared.runtime.embedded import eventually, wait_until
 from shared.runtime.streams import OUT
 from tests.chaos.oracle import Verdict
 from tests.chaos.process import Nursed
@@ -124,6 +126,23 @@ async def test_of_all_agencies_only_the_parties_decide(
 
 
 # --- TLS ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ["intake", "review"])
+def test_the_services_tell_until_when_the_certificate_of_the_bus_is_good(
+    local: Local, certificates: dict[str, str], service: str
+) -> None:
+    """An alert hangs on it: after that moment nobody can connect."""
+    told = outside.certificate(Path(certificates["server"]))
+    assert told
+    name = "yiqi_bus_certificate_ends_timestamp_seconds"
+
+    def said() -> list[float]:
+        families = text_string_to_metric_families(local.page(service, "metrics"))
+        return [sample.value for family in families for sample in family.samples if sample.name == name]
+
+    ends = ssl.cert_time_to_seconds(told["notAfter"])
+    wait_until(lambda: said() == [ends], 30, "the watchdog to look")
 
 
 def check(*command: str, **settings: str) -> tuple[int, str]:
