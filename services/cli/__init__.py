@@ -122,12 +122,17 @@ def run(service: Annotated[str, typer.Argument(help="intake、review、notify �
 @app.command()
 def provision(
     check: Annotated[bool, typer.Option("--check", help="只核对，不创建")] = False,
-    replicas: Annotated[int, typer.Option(help="JetStream 副本数，生产为3")] = 1,
+    replicas: Annotated[
+        int | None, typer.Option(help="JetStream 副本数，生产为3；不写则与现有的流相同，还没有流则1")
+    ] = None,
     age: Annotated[
         bool, typer.Option("--age", help="把已有的流改为只保留 YIQI_STREAM_DAYS 天（更早的随即删除）")
     ] = False,
     only: Annotated[
         Literal["database", "bus"] | None, typer.Option(help="只做数据库（表和角色），或只做总线")
+    ] = None,
+    room: Annotated[
+        list[str] | None, typer.Option(help="让一个流放得下更多，如 SME_AUDIT=4（GiB，只增不减）；可多次")
     ] = None,
 ) -> None:
     """建立数据库表和角色、流、消费者、存储桶；与代码不一致时拒绝（退出码1）。"""
@@ -135,7 +140,7 @@ def provision(
 
     if only == "database" and check:
         fail("--check 只核对总线；数据库的版本由各服务的 /readyz 核对", UNUSABLE)
-    asyncio.run(make(settings(), check=check, replicas=replicas, age=age, only=only))
+    asyncio.run(make(settings(), check=check, replicas=replicas, age=age, only=only, room=room or ()))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -3,7 +3,7 @@
 Services never create or change any of it: they bind, and refuse to start on something else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -173,14 +173,38 @@ def aged(days: int) -> tuple[StreamConfig, ...]:
     return tuple(s.evolve(max_age=days * DAY) if s.name in FORGETS else s for s in STREAMS)
 
 
+async def copies(js: JetStreamContext) -> int:
+    """How many there are of what was filed: whoever does not say another number means this one."""
+    try:
+        return (await js.stream_info(IN)).config.num_replicas or 1
+    except nats.js.errors.NotFoundError:
+        return 1
+
+
+async def _widen(js: JetStreamContext, found: StreamConfig, most: int) -> StreamConfig:
+    try:
+        return (await js.update_stream(found.evolve(max_bytes=most))).config
+    except nats.js.errors.APIError as error:  # mostly that the server has not as much
+        raise Drift(f"stream {found.name}: {error.description}") from None
+
+
 async def provision(
-    js: JetStreamContext, *, replicas: int = 1, check: bool = False, days: int = DAYS, age: bool = False
+    js: JetStreamContext,
+    *,
+    replicas: int | None = None,
+    check: bool = False,
+    days: int = DAYS,
+    age: bool = False,
+    room: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Make what is missing, also subjects of events that are new and that a consumer hears them, and refuse what differs;
-    returns what was made. `check` makes nothing. `age` changes after how many days existing streams forget, and nothing
+    returns what was made. Without `replicas` there are as many as before. `check` makes nothing. `room` lets streams hold
+    more bytes, and what has more than the code says may keep it: how much is filed is the city's. `age` changes after how many days existing streams forget, and nothing
     else of them: a shorter time deletes at once, so somebody must want it."""
     made: list[str] = []
     wrong: list[str] = []
+    if replicas is None:
+        replicas = await copies(js)
     for wanted in aged(days):
         stream = wanted.evolve(num_replicas=replicas)
         assert stream.name
@@ -193,6 +217,10 @@ async def provision(
                 await js.add_stream(stream)
                 made.append(f"stream {stream.name}")
             continue
+        if not check and (found.max_bytes or 0) < (most := (room or {}).get(stream.name, 0)):
+            found = await _widen(js, found, most)
+            made.append(f"stream {stream.name} has room for {most // GIB} GiB")
+        stream = stream.evolve(max_bytes=max(stream.max_bytes or 0, found.max_bytes or 0))
         lines = differs(stream, found)
         more = found.evolve(subjects=stream.subjects)
         if not check and set(found.subjects or ()) < set(stream.subjects or ()) and not differs(stream, more):

@@ -204,7 +204,18 @@ def test_a_stream_that_is_nearly_full(place: Local) -> None:
         assert state == "attention"
         assert "流 SME_OUT已用8" in said
         asyncio.run(most(810_000))
-        assert doctor(place).of("limits")[0] == "fault"
+        state, said = doctor(place).of("limits")
+        assert state == "fault"
+        assert "yiqi provision --only bus --room SME_OUT=1" in said
+        # What it says helps, and more room than the code gives is no drift.
+        command = ("provision", "--only", "bus", "--room")
+        assert ended(place, *command, "SME_OUT=3")[0] == 0
+        seen = doctor(place)
+        assert (seen.of("limits")[0], seen.of("streams")[0]) == ("good", "good")
+        assert ended(place, "provision", "--check")[0] == 0
+        status, said = ended(place, *command, "SME_OUT=500")
+        assert (status, "insufficient storage" in said) == (1, True), said
+        assert ended(place, *command, "SME_OUT=much")[0] == 2
     finally:
         asyncio.run(most(2 * 1024**3))
 

@@ -5,9 +5,10 @@ All of it with the rights of `operator`, who only reads; what the server is set 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -15,15 +16,17 @@ import nats.errors
 import nats.js.errors
 
 from services.cli import common
-from services.cli.doctor.line import ALL, Line, Topic, asked, lasted
+from services.cli.doctor.line import ALL, Line, State, Topic, asked, lasted
 from services.cli.doctor.outside import ending
 from shared.runtime.accounts import OPERATOR
 from shared.runtime.clock import Clock
+from shared.runtime.connection import certificate
 from shared.runtime.settings import Settings
 from shared.runtime.streams import (
     ADVISORY,
     BUCKET,
     CONSUMERS,
+    GIB,
     IN,
     STREAMS,
     Consumer,
@@ -53,11 +56,14 @@ async def look(settings: Settings, clock: Clock, replicas: int | None, monitors:
     async def reached(topic: Topic) -> Sequence[Line]:
         async with _connected() as client:
             lines = [topic.good(f"已连上 {_server(client)}")]
-            if told := _certificate(client):
+            if told := certificate(client):
                 lines.append(ending(topic, "NATS 服务器的证书", told))
             look = _Look(settings, clock, client, replicas)
             for one, check in look.checks():
-                lines += await asked(one, check)
+                said = await asked(one, check)
+                lines += said
+                if one.check == "jetstream" and any(line.state is State.FAULT for line in said):
+                    break  # the others would say the same, each after its timeout
         return lines
 
     found += await asked(Topic("nats", "NATS", UNREACHED), reached, ALL)
@@ -78,12 +84,6 @@ def _server(client: "Client") -> str:
     return f"{url.hostname if url else ''}，nats-server {version.major}.{version.minor}.{version.patch}"
 
 
-def _certificate(client: "Client") -> Any:
-    """Of the server that we are connected to; nats-py has no public way to it."""
-    writer = getattr(client._transport, "_io_writer", None)
-    return writer.get_extra_info("peercert") if writer else None
-
-
 class _Look:
     """Over one connection."""
 
@@ -91,6 +91,8 @@ class _Look:
         self.settings, self.clock, self.client = settings, clock, client
         self.js: JetStreamContext = client.jetstream(timeout=5)
         self.replicas = replicas
+        self.silent: list[str] = []
+        """Streams and consumers that nobody answers for: without a leader nothing of them is written or read."""
 
     def checks(self) -> Iterator[tuple[Topic, Any]]:
         yield (
@@ -106,23 +108,14 @@ class _Look:
     async def jetstream(self, topic: Topic) -> Sequence[Line]:
         try:
             info = await self.js.account_info()
-        except (nats.js.errors.Error, nats.errors.NoRespondersError):
-            return [topic.fault("没有启用，或没有元数据主节点", topic.do)]
-        most = info.limits.max_storage
-        near = topic.share(info.storage, most, "账户的存储", "扩大 max_file_store 或磁盘")
-        used = f"{info.streams}个流，占用{info.storage / 1e6:.0f} MB"
-        return [near or topic.good(used + (f"，上限{most / 1e9:.0f} GB" if most > 0 else ""))]
+        except (nats.js.errors.Error, nats.errors.NoRespondersError, nats.errors.TimeoutError):
+            return [topic.fault("没有启用，或多数节点不在而没有元数据主节点", topic.do)]
+        return [topic.good(f"{info.streams}个流，占用{info.storage / 1e6:.0f} MB")]
 
     async def drift(self, topic: Topic) -> Sequence[Line]:
         """The very check of `yiqi provision --check`."""
-        replicas = self.replicas
-        if replicas is None:
-            try:
-                replicas = (await self.js.stream_info(IN)).config.num_replicas or 1
-            except nats.js.errors.NotFoundError:
-                replicas = 1
         try:
-            await provision(self.js, replicas=replicas, check=True, days=self.settings.stream_days)
+            await provision(self.js, replicas=self.replicas, check=True, days=self.settings.stream_days)
         except Drift as drift:
             lines = str(drift).splitlines()
             missing = all(line.endswith(": missing") for line in lines)
@@ -131,37 +124,46 @@ class _Look:
             ]
         return [topic.good(f"{len(STREAMS)}个流、{len(CONSUMERS)}个消费者、存储桶与程序一致")]
 
+    async def _of(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """None of what is missing, which drift tells, and of what is silent, which is asked once only."""
+        if name in self.silent:
+            return None
+        try:
+            return await ask()
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.js.errors.ServiceUnavailableError, nats.errors.TimeoutError):
+            self.silent.append(name)
+            return None
+
     async def _streams(self) -> list["StreamInfo"]:
-        found = []
-        for name in (*(str(s.name) for s in STREAMS), BUCKET):
-            try:
-                found.append(await self.js.stream_info(name))
-            except nats.js.errors.NotFoundError:
-                continue  # drift tells
-        return found
+        names = (*(str(s.name) for s in STREAMS), BUCKET)
+        found = [await self._of(name, partial(self.js.stream_info, name)) for name in names]
+        return [info for info in found if info is not None]
 
     async def _consumers(self) -> list[tuple[Consumer, "ConsumerInfo"]]:
         found = []
         for consumer in CONSUMERS:
-            try:
-                found.append((consumer, await self.js.consumer_info(consumer.stream, consumer.durable)))
-            except nats.js.errors.NotFoundError:
-                continue
+            ask = partial(self.js.consumer_info, consumer.stream, consumer.durable)
+            if (info := await self._of(consumer.durable, ask)) is not None:
+                found.append((consumer, info))
         return found
 
     async def copies(self, topic: Topic) -> Sequence[Line]:
         """Every stream and consumer has a leader, and every copy of it is there and up to date."""
         infos: list[tuple[str, Any]] = [(str(i.config.name), i.cluster) for i in await self._streams()]
         infos += [(c.durable, i.cluster) for c, i in await self._consumers()]
-        lines, most, clustered = [], 1, False
+        lines = [
+            topic.fault(f"{name} 没有主节点，读写都停着", "等待多数节点恢复，查看各 nats-server 的日志")
+            for name in self.silent
+        ]
+        most, clustered = 1, False
         for name, cluster in infos:
             if cluster is None:
                 continue
             clustered |= bool(cluster.name)
             peers = cluster.replicas or []
             most = max(most, len(peers) + 1)
-            if cluster.name and not cluster.leader:
-                lines.append(topic.fault(f"{name} 没有主节点，读写都停着", "等待多数节点恢复"))
             for peer in peers:
                 if peer.offline:
                     lines.append(
@@ -180,16 +182,13 @@ class _Look:
         return lines or [topic.good(f"每个流{most}份，都是最新" if most > 1 else "单机，一份")]
 
     async def limits(self, topic: Topic) -> Sequence[Line]:
-        do = "扩大该流的 max_bytes，或 yiqi provision --age 缩短 YIQI_STREAM_DAYS"
-        lines = [
-            near
-            for info in await self._streams()
-            if (
-                near := topic.share(
-                    info.state.bytes, info.config.max_bytes or 0, f"流 {info.config.name}", do
-                )
-            )
-        ]
+        lines = []
+        for info in await self._streams():
+            most = info.config.max_bytes or 0
+            # The bucket has no limit of its own, but the server's (`--monitor`).
+            do = f"yiqi provision --only bus --room {info.config.name}={max(1, 2 * most // GIB)}，先看磁盘有没有"
+            if near := topic.share(info.state.bytes, most, f"流 {info.config.name}", do):
+                lines.append(near)
         return lines or [topic.good("都有余地")]
 
     async def skew(self, topic: Topic) -> Sequence[Line]:
@@ -240,24 +239,23 @@ class _Look:
             return False
 
     async def _given_up(self, topic: Topic) -> list[Line]:
-        """Messages that were delivered as often as they may be: nobody will ever hear them again by themselves."""
-        try:
-            state = (await self.js.stream_info(ADVISORY)).state
-        except nats.js.errors.NotFoundError:
-            return []
-        if not state.messages:
-            return []
-        found = await self.js.get_msg(ADVISORY, state.last_seq)
-        age = datetime.now(UTC) - found.time if found.time else timedelta()
-        if age > timedelta(days=1):
-            return []
-        told = json.loads(found.data or b"{}")
-        where = f"{told.get('stream')} 第{told.get('stream_seq')}条（{told.get('consumer')}）"
-        return [
-            topic.fault(
-                f"{lasted(age)}前总线放弃投递 {where}", "yiqi ops replay 服务 --yes，会从头再投递一遍"
-            )
-        ]
+        """Messages that were delivered as often as they may be: no process will ever hear them by itself. A replay makes the
+        consumer anew, and what the bus gave up before that is being heard again."""
+        lines = []
+        for consumer, info in await self._consumers():
+            subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{consumer.stream}.{consumer.durable}"
+            try:
+                found = await self.js.get_last_msg(ADVISORY, subject)
+            except nats.js.errors.NotFoundError:
+                continue
+            if found.time is None or found.time < info.created:
+                continue
+            told = json.loads(found.data or b"{}")
+            age = lasted(datetime.now(UTC) - found.time)
+            where = f"{consumer.stream} 第{told.get('stream_seq')}条（{consumer.durable}）"
+            do = f"yiqi ops replay {consumer.service} --yes，会从头再投递一遍，办过的不再办"
+            lines.append(topic.fault(f"{age}前总线放弃投递 {where}", do))
+        return lines
 
 
 def compared(topic: Topic, before: datetime, after: datetime, there: datetime, clock: Clock, do: str) -> Line:

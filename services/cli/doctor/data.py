@@ -69,7 +69,8 @@ async def _server(topic: Topic, conn: Connection) -> Sequence[Line]:
         "current_setting('max_connections')::int as most, pg_is_in_recovery() as standby, "
         "current_setting('transaction_read_only') as read_only, "
         "current_setting('log_error_verbosity') as verbosity, current_setting('fsync') as fsync, "
-        "(select count(*) from pg_stat_activity) as used, pg_database_size(current_database()) as size"
+        # Of clients: what the server does for itself counts against no limit.
+        "(select sum(numbackends)::int from pg_stat_database) as used, pg_database_size(current_database()) as size"
     )
     lines = []
     if row.number < OLDEST_SERVER:
