@@ -16,7 +16,7 @@ import pytest
 
 import dev
 from services.intake import child
-from services.notify import sending
+from services.notify import sending, smtp
 from shared.runtime import SERVICES, accounts, spans
 from shared.runtime.database import head, migrate
 from shared.runtime.embedded import Postgres, _postgres_binary
@@ -167,7 +167,7 @@ def test_prometheus_asks_every_service_and_nobody_else() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_service_has_time_to_stop(overlay: str) -> None:
-    waits = _graceful() + 2 * sending.GRACE + 5 + spans.PATIENCE  # and the flush of `leave`
+    waits = _graceful() + 2 * sending.GRACE + smtp.GOODBYE + 5 + spans.PATIENCE  # and the flush of `leave`
     for doc in deployments(docs(overlay)):
         assert pod(doc)["terminationGracePeriodSeconds"] >= waits + 10
 
