@@ -132,7 +132,7 @@ class _Look:
             return await ask()
         except nats.js.errors.NotFoundError:
             return None
-        except (nats.js.errors.ServiceUnavailableError, nats.errors.TimeoutError):
+        except (nats.js.errors.ServiceUnavailableError, nats.js.errors.ServerError, nats.errors.TimeoutError):
             self.silent.append(name)
             return None
 
