@@ -5,6 +5,7 @@ All of it with the rights of `operator`, who only reads; what the server is set 
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -151,34 +152,31 @@ class _Look:
 
     async def copies(self, topic: Topic) -> Sequence[Line]:
         """Every stream and consumer has a leader, and every copy of it is there and up to date."""
-        infos: list[tuple[str, Any]] = [(str(i.config.name), i.cluster) for i in await self._streams()]
-        infos += [(c.durable, i.cluster) for c, i in await self._consumers()]
+        streams: list[tuple[str, Any]] = [(str(i.config.name), i.cluster) for i in await self._streams()]
+        consumers = [(c.durable, i.cluster) for c, i in await self._consumers()]
         lines = [
             topic.fault(f"{name} 没有主节点，读写都停着", "等待多数节点恢复，查看各 nats-server 的日志")
             for name in self.silent
         ]
-        most, clustered = 1, False
-        for name, cluster in infos:
-            if cluster is None:
-                continue
-            clustered |= bool(cluster.name)
-            peers = cluster.replicas or []
-            most = max(most, len(peers) + 1)
-            for peer in peers:
+        clustered = any(cluster and cluster.name for _, cluster in streams)
+        count = {name: 1 + len((cluster and cluster.replicas) or ()) for name, cluster in streams}
+        most = max(count.values(), default=1)
+        again = "备份后重建：yiqi ops backup、yiqi ops restore --replicas 3"
+        fewer = (name for name, n in count.items() if n < most)
+        lines += [topic.attention(f"{name} 只有{count[name]}份，别的有{most}份", again) for name in fewer]
+        away = Counter[str]()
+        for name, cluster in (*streams, *consumers):
+            for peer in (cluster and cluster.replicas) or ():
                 if peer.offline:
-                    lines.append(
-                        topic.fault(f"{name} 的副本 {peer.name} 不在线", f"查看 {peer.name} 的日志，恢复它")
-                    )
+                    away[peer.name] += 1
                 elif not peer.current:
-                    lines.append(
-                        topic.attention(f"{name} 的副本 {peer.name} 落后{peer.lag or 0}条", topic.do)
-                    )
+                    told = f"{name} 的副本 {peer.name} 落后{peer.lag or 0}条"
+                    lines.append(topic.attention(told, topic.do))
+        for node, n in away.items():
+            told = f"节点 {node} 不在线，{n}个流和消费者少一份"
+            lines.append(topic.fault(told, f"查看 {node} 的日志，恢复它；别的节点先不要动"))
         if not lines and clustered and most == 1:
-            return [
-                topic.attention(
-                    "是集群，流却只有一份", "备份后重建：yiqi ops backup、yiqi ops restore --replicas 3"
-                )
-            ]
+            return [topic.attention("是集群，流却只有一份", again)]
         return lines or [topic.good(f"每个流{most}份，都是最新" if most > 1 else "单机，一份")]
 
     async def limits(self, topic: Topic) -> Sequence[Line]:
