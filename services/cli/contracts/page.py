@@ -46,7 +46,11 @@ def page(document: Mapping[str, Any], forms: Sequence[Mapping[str, str]]) -> str
     return _template().render(
         document=document,
         groups=[(key, *GROUPS[key], ones) for key, ones in groups.items() if ones],
-        envelope=[f for f in first["all"] if "." not in f["path"]],
+        envelope=[
+            {**f, "default": None, "values": [] if f["path"] == "type" else f["values"]}
+            for f in first["all"]
+            if "." not in f["path"]
+        ],
         headers=_rows(fields(document["components"]["messageTraits"]["Event"]["headers"]).values()),
         forms=forms,
         paragraphs=_paragraphs(document["info"]["description"]),
