@@ -3,18 +3,18 @@
 The answers themselves are events (`submission.py`); finding them is intake's.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from shared.contracts.scalars import Whole
+from shared.contracts.scalars import SAFE, Json, Whole, integral
 from shared.contracts.types import Inbound, Outbound
 
 AT_MOST = 100
 """Answers in one reply; fewer, should they be large."""
 
 EventId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
-Feedback = dict[str, Any]
+Feedback = Json
 """An `event.accepted` or `event.rejected` as it stands on the bus."""
 
 
@@ -36,8 +36,8 @@ class StatusTold(Outbound):
 class AnswersAsked(Inbound):
     """The publisher's answers behind `after`, the number (`seq`) of the last one that it has."""
 
-    after: Annotated[Whole, Field(ge=0)] = 0
-    limit: Annotated[Whole, Field(ge=1, le=AT_MOST)] = AT_MOST
+    after: Annotated[int, Field(ge=0, le=SAFE), BeforeValidator(integral)] = 0
+    limit: Annotated[int, Field(ge=1, le=AT_MOST), BeforeValidator(integral)] = AT_MOST
 
 
 class Answer(Outbound):

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.contracts import registry, schemas, words
 from shared.contracts.envelope import CONTENT_TYPE
-from shared.contracts.registry import EventType
+from shared.contracts.registry import Ask, EventType
 from shared.contracts.schemas import Schema, nodes
 
 
@@ -68,7 +68,7 @@ def document(
     }
     for type_ in types:
         _event(made, type_, bus, published[type_.ce_type], examples.get(type_.ce_type, {}))
-    for ask in getattr(registry, "ASKS", ()):
+    for ask in registry.ASKS:
         _ask(made, ask, bus)
     _files(made, bus)
     found: dict[str, Any] = json.loads(json.dumps(made).replace("#/$defs/", "#/components/schemas/"))
@@ -142,7 +142,7 @@ def _event(
 ANSWERS = [f"#/channels/out.{e.name}" for e in registry.EVENTS if e.cls == "out"]
 
 
-def _ask(made: dict[str, Any], ask: Any, bus: Bus) -> None:
+def _ask(made: dict[str, Any], ask: Ask, bus: Bus) -> None:
     """A question over core NATS: no stream keeps it, and its answer comes to the inbox it names."""
     key = f"ask.{ask.name}"
     title, said = words.EVENTS[ask.name]

@@ -32,6 +32,7 @@ FAULTS = {
     "schema.finite_number": "Must be a finite number.",
     "schema.greater_than": "The number is too small.",
     "schema.greater_than_equal": "The number is too small.",
+    "schema.less_than": "The number is too large.",
     "schema.less_than_equal": "The number is too large.",
     "schema.date_type": "Must be a date, as 2025-03-07.",
     "schema.date_parsing": "Must be a date, as 2025-03-07.",

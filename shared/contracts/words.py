@@ -209,6 +209,7 @@ FIELDS: Mapping[str, str] = {
     "seq": "总线上的序号",
     "lines": "行数",
     "head": "摘要（SHA-256）",
+    "hash": "该行的摘要（SHA-256）",
     "dead": "无法处理的消息数",
     "mail": "邮件编号",
     "to": "收信单位代码",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
+from shared.contracts.english import FAULTS
 from shared.contracts.registry import EVENTS
 from shared.contracts.types import Finding
 from shared.runtime.decode import Item, Raw, decode
@@ -42,8 +43,9 @@ class Verdict:
 
 
 def line(fault: Finding) -> str:
-    english = getattr(fault, "detail_en", None)
-    return f"{fault.pointer}  {fault.code}  {fault.detail}" + (f" / {english}" if english else "")
+    return f"{fault.pointer}  {fault.code}  {fault.detail}" + (
+        f" / {fault.detail_en}" if fault.detail_en else ""
+    )
 
 
 def split(name: str, body: bytes) -> Iterator[tuple[str, bytes]]:
@@ -85,18 +87,26 @@ def _judged(where: str, body: bytes) -> Verdict:
     if isinstance(found, Item):
         return Verdict(where, type_.ce_type, [])
     assert found.problem, found
-    general = _finding(found.code, found.problem.detail, "#")
+    told = found.problem
+    general = _finding(found.code, told.detail, "#", told.detail_en or told.title_en)
     return Verdict(where, type_.ce_type, list(found.problem.errors) or [general])
 
 
 def _unknown(said: Any) -> Finding:
     if not isinstance(said, str):
-        return _finding("schema.missing", "缺少必填字段 type", "#/type")
+        return _finding("schema.missing", "缺少必填字段 type", "#/type", FAULTS["schema.missing"])
     near = get_close_matches(said, BY_TYPE, 1, 0.6)
-    return _finding("type", "没有这种事件" + (f"；是否为 {near[0]}？" if near else ""), "#/type")
+    chinese, english = (f"；是否为 {near[0]}？", f" Do you mean {near[0]}?") if near else ("", "")
+    return _finding("type", f"没有这种事件{chinese}", "#/type", f"There is no event of this type.{english}")
 
 
-def _finding(code: str, detail: str, pointer: str) -> Finding:
+def _finding(code: str, detail: str, pointer: str, english: str | None) -> Finding:
     return Finding(
-        rule="schema", code=code, severity="hard", clause="接口契约", detail=detail, pointer=pointer
+        rule="schema",
+        code=code,
+        severity="hard",
+        clause="接口契约",
+        detail=detail,
+        detail_en=english,
+        pointer=pointer,
     )
