@@ -211,16 +211,28 @@ def _files(made: dict[str, Any], bus: Bus) -> None:
 
 
 def _components(made: dict[str, Any], name: str, schema: Schema) -> None:
-    """AsyncAPI has one room for schemas and no `$defs`."""
+    """AsyncAPI has one room for schemas and no `$defs`. A part that is not what another event calls by its name (in two
+    major versions side by side) is called by its event, too."""
     room = made["components"]["schemas"]
     whole = deepcopy(schema)
+    for key in ("$schema", "$id"):
+        whole.pop(key, None)
     parts = {**whole.pop("$defs"), name: whole}
+    refers = {
+        key: {node.get("$ref", "").rpartition("/")[2] for node in nodes(part)} for key, part in parts.items()
+    }
+    others = {key for key, part in parts.items() if room.get(key, part) != part}
+    while more := {key for key in parts.keys() - others if refers[key] & others and key != name}:
+        others |= more  # it is as the other's, but what it speaks of is not
+    other = {key: f"{name}.{key}" for key in others}
+    if name in other:
+        raise ValueError(f"two events of the name {name}")
     for key, part in parts.items():
         for node in nodes(part):
-            node.pop("$schema", None)
-            node.pop("$id", None)
-        if room.setdefault(key, part) != part:
-            raise ValueError(f"two schemas of the name {key}")
+            referred = node.get("$ref", "").rpartition("/")[2]
+            if referred in other:
+                node["$ref"] = f"#/$defs/{other[referred]}"
+        room[other.get(key, key)] = part
 
 
 def _publisher(bus: Bus) -> dict[str, Any]:

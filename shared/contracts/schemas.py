@@ -93,7 +93,8 @@ def complete(schema: Schema, id_: str) -> Schema:
     for node in list(nodes(schema)):
         _say(node)
     defs["Json"] = JSON
-    return {"$schema": DIALECT, "$id": id_, **schema}
+    said = {"$schema": DIALECT, "$id": id_}
+    return said | {key: value for key, value in schema.items() if key not in said}
 
 
 def _say(node: Schema) -> None:

@@ -208,7 +208,7 @@ class _State:
         )
 
         @subscriber
-        async def receive(messages: list[Msg]) -> None:
+        async def receive(messages: list[Any]) -> None:  # not Msg: FastStream could not describe us with it
             await self.receive(consumer, messages)
 
         self.subscribers.append(subscriber)

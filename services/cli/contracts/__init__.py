@@ -13,18 +13,11 @@ import typer
 
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out
 from services.cli.contracts import conformance
-from services.cli.contracts.published import Forms, changes, goldens, made
+from services.cli.contracts.published import KINDS, Forms, changes, goldens, made, told
 from shared.contracts import frozen
 from shared.contracts.registry import EVENTS
 
 app = typer.Typer(no_args_is_help=True)
-
-KINDS = {
-    "new": "新的",
-    "reworded": "文字有变动",
-    "compatible": "兼容的变动",
-    "breaking": "不兼容的变动",
-}
 
 
 @app.command()
@@ -47,7 +40,7 @@ def build(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(frozen.written(change.schema), encoding="utf-8")
         console.print(f"{change.path}（{KINDS[change.kind]}）", markup=False)
-    for name, text in made(forms, folder).items():
+    for name, text in made(forms, found, folder).items():
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
             (folder / name).write_text(text, encoding="utf-8")
             console.print(name)
@@ -65,7 +58,7 @@ def check(
     refused = [f"{file}：{'；'.join(map(conformance.line, faults))}" for file, faults in goldens(folder)]
     stale = [
         name
-        for name, text in made(forms, folder).items()
+        for name, text in made(forms, found, folder).items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
     if as_json:
@@ -87,22 +80,8 @@ def check(
 
 def _tell(found: list[frozen.Change]) -> None:
     for change in found:
-        console.print(f"{change.contract.key}：{KINDS[change.kind]}", markup=False)
-        for line in change.lines:
-            console.print(f"  {line}", markup=False)
-        if change.kind == "breaking":
-            console.print(f"  会受影响的{change.contract.affected}", markup=False)
-            console.print(f"  {_instead(change)}", markup=False)
-        elif change.kind != "reworded":
-            console.print(f"  请运行 yiqi contracts build，写出 {change.version}", markup=False)
-        else:
-            console.print("  请运行 yiqi contracts build", markup=False)
-
-
-def _instead(change: frozen.Change) -> str:
-    if change.contract.key.startswith("forms/"):
-        return f"若确实要改：yiqi contracts build --major {change.contract.key}"
-    return "若确实要改：在登记表中另立新的大版本（major + 1），两者并行一段时间"
+        for line in told(change):
+            console.print(line, markup=False)
 
 
 def _index(folder: Path) -> Any:

@@ -4,7 +4,7 @@ Commands are not here.
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,13 @@ from shared.notices.directory import Directory
 from shared.notices.forms import FormJudge
 from shared.notices.load import load_all
 from shared.runtime import streams
+
+KINDS = {
+    "new": "新的",
+    "reworded": "文字有变动",
+    "compatible": "兼容的变动",
+    "breaking": "不兼容的变动",
+}
 
 
 class Forms:
@@ -55,8 +62,25 @@ def changes(forms: Forms, folder: Path) -> list[Change]:
     return [change for change in found if change is not None]
 
 
-def made(forms: Forms, folder: Path) -> dict[str, str]:
-    """What follows from the schemas and examples in the folder, by file."""
+def told(change: Change) -> Iterator[str]:
+    """What has changed, whom it would break, and what to do."""
+    key = change.contract.key
+    yield f"{key}：{KINDS[change.kind]}"
+    yield from (f"  {line}" for line in change.lines)
+    if change.kind == "breaking":
+        yield f"  会受影响的{change.contract.affected}"
+        if key.startswith("forms/"):
+            yield f"  若确实要改：yiqi contracts build --major {key}"
+        else:
+            yield "  若确实要改：在登记表中另立新的大版本（major + 1），两者并行一段时间"
+    elif change.kind == "reworded":
+        yield "  请运行 yiqi contracts build"
+    else:
+        yield f"  请运行 yiqi contracts build，写出 {change.version}"
+
+
+def made(forms: Forms, found: Sequence[Change], folder: Path) -> dict[str, str]:
+    """What follows from the schemas and examples in the folder, by file; from what has changed, as it is now."""
     examples = {
         e.ce_type: {
             name: json.loads((folder / e.ce_type / "examples" / f"{name}.json").read_bytes())
@@ -64,10 +88,10 @@ def made(forms: Forms, folder: Path) -> dict[str, str]:
         }
         for e in EVENTS
     }
+    now = {change.contract.key: change.schema for change in found}
     newest = {
-        e.ce_type: frozen.read(e.ce_type, found[-1], folder)
-        if (found := frozen.versions(e.ce_type, folder))
-        else schemas.of_event(e)
+        e.ce_type: now.get(e.ce_type)
+        or frozen.read(e.ce_type, frozen.versions(e.ce_type, folder)[-1], folder)
         for e in EVENTS
     }
     document = asyncapi.document(bus(), newest, examples)
