@@ -196,7 +196,7 @@ def _files(made: dict[str, Any], bus: Bus) -> None:
         "x-jetstream": dict(bus.streams["file"]),
     }
     made["components"]["messages"]["FileChunk"] = {
-        "name": "file.chunk",
+        "name": "chunk",
         "title": "FileChunk",
         "summary": f"文件的一块，最多 {registry.CHUNK // 1024} KiB；整个文件最大 20 MiB",
         "contentType": "application/octet-stream",

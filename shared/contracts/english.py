@@ -21,6 +21,7 @@ FAULTS = {
     "schema.string_too_long": "The text is too long.",
     "schema.string_too_short": "The text must not be empty.",
     "schema.string_pattern_mismatch": "The text does not match the pattern in the schema.",
+    "schema.null_character": "A text must not contain U+0000.",
     "schema.string_unicode": "The text is not valid Unicode.",
     "schema.int_type": "Must be an integer.",
     "schema.int_parsing": "Must be an integer.",

@@ -21,6 +21,7 @@ LONGEST = 300
 """Characters of a pointer; one that runs into a longer name (a publisher's invention) names what holds it."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_QUOTED = re.compile("'([^']*)'")
 
 PREFIX = "urn:cn:gov:gz:sme:problem:"
 
@@ -119,9 +120,10 @@ def faults(error: ValidationError, document: Any, root: str = "#") -> list[Findi
         loc = e["loc"]
         if kind == "extra_forbidden" and not _IDENTIFIER.fullmatch(str(loc[-1])):
             loc = loc[:-1]
+        path = locate(loc, document)
         detail, english = SAYINGS.get(kind, "取值不合要求"), FAULTS.get(f"schema.{kind}")
         if kind == "literal_error":
-            detail = f"应为 {context.get('expected', '')} 之一"
+            detail = f"应为以下之一：{'、'.join(_QUOTED.findall(context.get('expected', '')))}"
             english = f"Must be {context.get('expected', '')}."
         elif "max_length" in context:
             detail = f"最多 {context['max_length']} 个字符"
@@ -134,7 +136,26 @@ def faults(error: ValidationError, document: Any, root: str = "#") -> list[Findi
                 clause="接口契约",
                 detail=detail,
                 detail_en=english,
-                pointer=pointer(locate(loc, document), root),
+                pointer=pointer(_named(path) if kind == "finite_number" else path, root),
             )
         )
     return found
+
+
+def nul(path: Sequence[str | int], root: str = "#") -> Finding:
+    """The fault of a text with U+0000 in it, which no schema of pydantic's finds."""
+    return Finding(
+        rule="schema",
+        code="schema.null_character",
+        severity="hard",
+        clause="接口契约",
+        detail="文本中不能有 U+0000",
+        detail_en=FAULTS["schema.null_character"],
+        pointer=pointer(_named(path), root),
+    )
+
+
+def _named(path: Sequence[str | int]) -> Sequence[str | int]:
+    """As far as its steps are names: in what a contract leaves open, a publisher may call anything a field."""
+    strange = (n for n, step in enumerate(path) if isinstance(step, str) and not _IDENTIFIER.fullmatch(step))
+    return path[: next(strange, len(path))]

@@ -6,9 +6,10 @@ What follows from it is not here: that is `delivery.py`.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from shared.contracts.envelope import (
     binary_to_structured,
     is_binary,
 )
-from shared.contracts.problem import Problem, faults, problem
+from shared.contracts.problem import MOST, Problem, faults, nul, problem
 from shared.contracts.registry import EventType
 from shared.contracts.types import Finding
 
@@ -137,6 +138,8 @@ def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
     errors: list[Finding] = []
     if isinstance(error, ValidationError):
         errors = faults(error, document)
+    elif isinstance(error, Unstorable):
+        errors = [nul(where) for where in islice(_nuls(document, ()), MOST)]
     detail = "文本中不能有 U+0000" if isinstance(error, Unstorable) else f"共{len(errors) or 1}处错误"
     why = problem("validation", "事件不符合接口契约", detail, errors)
     head = document if isinstance(document, dict) else {}
@@ -144,6 +147,21 @@ def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
         head = binary_attributes(raw.headers or {})
     places = ", ".join(f"{e.code} at {e.pointer}" for e in errors[:5]) or type(error).__name__
     return Dead(raw, "schema", places[:500], why, _plain(head.get("id")), _plain(head.get("type")))
+
+
+def _nuls(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Where U+0000 stands in a document: the text, or what has a key with it."""
+    if isinstance(value, str):
+        if "\0" in value:
+            yield path
+    elif isinstance(value, dict):
+        if any("\0" in key for key in value):
+            yield path
+        for key, one in value.items():
+            yield from _nuls(one, (*path, key))
+    elif isinstance(value, list):
+        for n, one in enumerate(value):
+            yield from _nuls(one, (*path, n))
 
 
 def _plain(said: Any) -> str | None:
