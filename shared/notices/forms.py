@@ -177,7 +177,7 @@ _PLAIN: dict[str, tuple[Any, dict[str, Any]]] = {
     "phone": (str, {"type": "string"}),
     "phones": (
         tuple[str, ...],
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
     ),
     "email": (str, {"type": "string", "format": "email"}),
     "uscc": (str, {"type": "string", "minLength": 18, "maxLength": 18}),
@@ -267,11 +267,26 @@ class FormJudge:
         )
 
     def schema(self) -> dict[str, Any]:
-        """JSON Schema 2020-12 of `data.values`; a composite column takes its printed text or its parts."""
+        """JSON Schema 2020-12 of `data.values`; a composite column takes its printed text or its parts.
+
+        It is how a row should be written: the judge takes more (what people type into a cell) and looks deeper (check
+        digits, lists, limits), which it answers with findings.
+        """
+        made = self.model.model_json_schema()
+        for part in (made, *made.get("$defs", {}).values()):
+            for key in part.get("required", ()):
+                one = part["properties"][key]
+                for branch in one.get("anyOf", [one]):
+                    if "string" in branch.get("type", ""):  # a name, or a list of them
+                        branch.setdefault("minLength", 1)
+        for key, column in self.columns.items():
+            if column.limit:
+                said = "不超过" if column.stated else "建议不超过"
+                made["properties"][key]["description"] += f"（{said}{column.limit}字，空格不计）"
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": f"urn:cn:gov:gz:sme:form:{self.form.id}",
-            **self.model.model_json_schema(),
+            **made,
             "description": f"{self.form.annex} {self.round.fill(self.form.title)}",
         }
 

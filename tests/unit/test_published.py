@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from jsoncompat import check_compat
+from jsonschema import Draft202012Validator
 from pydantic import Field
 from typer.testing import CliRunner
 
@@ -35,6 +37,9 @@ from shared.contracts.registry import (
 from shared.contracts.scalars import Whole
 from shared.contracts.schemas import Schema, nodes, of_event, of_model
 from shared.contracts.types import Inbound, Outbound, Short
+from shared.notices.forms import FormJudge
+from shared.notices.load import load_all
+from tests.schemas import good
 
 run = CliRunner()
 
@@ -333,6 +338,7 @@ def test_an_example_more_is_listed(copy: Path) -> None:
 
 # --- what a schema says --------------------------------------------------------------------------------
 
+JUDGES = [judge for compiled in load_all().values() for judge in compiled.forms.values()]
 SCHEMAS = {e.name: of_event(e) for e in EVENTS} | {
     f"{a.name}/{m.__name__}": of_model(m, "urn:x") for a in ASKS for m in (a.payload, a.answer)
 }
@@ -348,6 +354,37 @@ def test_titles_are_ascii_and_everything_is_said_in_chinese(name: str) -> None:
         path for path, one in fields(schema).items() if not one.description and not path.endswith(("[]", "*"))
     ]
     assert silent == [], "name them in shared/contracts/words.py"
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda j: j.form.id)
+def test_a_row_that_its_schema_allows_has_no_fault_of_shape(judge: FormJudge) -> None:
+    """Of content it may have many: no schema tells check digits, and no generator writes telephone numbers."""
+    schema: Schema = json.loads(json.dumps(schemas.complete(judge.schema(), "urn:x")))
+    for node in nodes(schema):
+        if isinstance(node.get("type"), list):
+            least = node.pop("minLength", 0)
+            node["anyOf"] = [{"type": one, "minLength": least} for one in node.pop("type")]
+        if node.get("type") == "string" and (node.get("pattern") == schemas.TEXT or node.get("minLength")):
+            node["pattern"] = "^[0-9A-Za-z]{1,18}$"  # blanks are no text, which no schema need tell
+        if node.get("format") in ("email", "date"):
+            del node["format"]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(good(schema))
+    def holds(row: dict[str, Any]) -> None:
+        found = [f for f in judge.judge(row).findings if f.severity == "hard"]
+        shape = [f for f in found if f.code.startswith("schema.") or f.code == "missing"]
+        assert [(f.code, f.pointer) for f in shape] == []
+
+    holds()
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda j: j.form.id)
+def test_a_row_with_a_column_too_many_or_too_few_is_refused_by_both(judge: FormJudge) -> None:
+    schema = schemas.complete(judge.schema(), "urn:x")
+    for row in ({}, {"no_such_column": "x"}):
+        assert not Draft202012Validator(schema).is_valid(row)
+        assert judge.judge(row).stored is None
 
 
 def test_every_event_and_question_has_a_name_and_no_name_is_left_over() -> None:
