@@ -301,8 +301,8 @@ async def publish(
             stream=IN,
             headers={"Nats-Msg-Id": f"{publisher}:{event.id}", "Content-Type": CONTENT_TYPE},
         )
-        if ack.duplicate:
-            return {"accepted": event.id, "duplicate": True, "errors": []}
+        if ack.duplicate and (earlier := await _answered(client, publisher, event.id)):
+            return {**earlier, "duplicate": True}
         try:
             async with asyncio.timeout(wait):
                 async for message in feedback.messages:
@@ -314,6 +314,19 @@ async def publish(
     finally:
         await feedback.unsubscribe()
     raise AssertionError("the feedback ended")
+
+
+async def _answered(client: "Client", publisher: str, id_: str) -> dict[str, Any] | None:
+    """The answer to an event that the bus has already; None when there is none yet, and it is to be waited for."""
+    from nats.errors import NoRespondersError
+
+    question = json.dumps({"id": id_}).encode()
+    try:
+        said = await client.request(registry.EVENT_STATUS.subject(publisher), question, timeout=5)
+    except (NoRespondersError, TimeoutError):
+        return None
+    answer: dict[str, Any] | None = (json.loads(said.data).get("answer") or {}).get("data")
+    return answer
 
 
 def _filed(answer: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ How one row is judged is in `parse.py`, what is remembered in `store.py`.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
@@ -15,7 +15,7 @@ from services.intake.findings import in_words_of
 from services.intake.parse import Filing, Judged
 from services.intake.sheets import Sheet, Unusable, file_name
 from shared.contracts import registry
-from shared.contracts.problem import MOST, problem
+from shared.contracts.problem import MOST, listed, problem
 from shared.contracts.submission import EventAccepted, JudgedSheet, PackageFiled, PackageJudged
 from shared.contracts.types import FileRef, Finding
 from shared.runtime import files, metrics
@@ -98,7 +98,7 @@ class Package:
         for sheet in sheets:
             rows = parse.rows_of(self.filing, sheet, sum(len(r.rows) for r in self.sheets))
             self.sheets.append(Read(ref, sheet, rows))
-            self.findings += parse.of_the_sheet(sheet)
+            self.findings += _of_file(ref, parse.of_the_sheet(sheet))
 
     @property
     def judged(self) -> list[Judged]:
@@ -162,7 +162,12 @@ class Package:
             tx.after.append(
                 partial(metrics.ROWS.labels(form or "none", "refused").inc, len(read.rows) - taken)
             )
-        findings = self.findings + [f for j in self.judged for f in parse.placed(j.findings, j.place)]
+        findings = self.findings + [
+            f
+            for read in self.sheets
+            for j in read.rows
+            for f in _of_file(read.file, parse.placed(j.findings, j.place))
+        ]
         for finding in findings:
             tx.after.append(metrics.BROKEN.labels(finding.rule, finding.severity).inc)
         refused = len(self.judged) - len(accepted)
@@ -208,7 +213,12 @@ class Package:
             tx.answer(
                 item,
                 registry.EVENT_ACCEPTED,
-                EventAccepted(accepted=item.event.id, type=item.event.type, errors=tuple(findings[:MOST])),
+                EventAccepted(
+                    accepted=item.event.id,
+                    type=item.event.type,
+                    errors=listed(findings),
+                    truncated=len(findings) > MOST,
+                ),
             )
 
     async def _marked(self, context: Context, tx: Tx) -> dict[str, str]:
@@ -231,6 +241,12 @@ class Package:
             found[sha256] = await files.send(context.client, files.OURS, body)
             await store.keep_file(tx.conn, found[sha256], file_name(name), "marked", files.OURS, body)
         return found
+
+
+def _of_file(ref: FileRef, findings: Iterable[Finding]) -> list[Finding]:
+    """Two workbooks of a package may each have a `Sheet1`."""
+    name = file_name(ref.name)
+    return [f.model_copy(update={"file": name}) for f in findings]
 
 
 def number_of_case(judged: Judged) -> str:

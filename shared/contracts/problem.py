@@ -37,6 +37,13 @@ class Problem(Outbound):
     truncated: bool = False
 
 
+def listed(errors: Sequence[Finding]) -> tuple[Finding, ...]:
+    """As many as are listed; should there be more, the worst: nobody is to look for why among a hundred hints."""
+    if len(errors) > MOST:
+        errors = sorted(errors, key=lambda one: ("hard", "soft", "info").index(one.severity))
+    return tuple(errors[:MOST])
+
+
 def problem(name: str, title: str, detail: str, errors: Sequence[Finding] = (), status: int = 422) -> Problem:
     """A problem document of the kind `name` (a stable word, the last part of its `type` URN)."""
     title_en, detail_en = problem_in_english(title, len(errors))
@@ -47,7 +54,7 @@ def problem(name: str, title: str, detail: str, errors: Sequence[Finding] = (), 
         detail=detail,
         title_en=title_en,
         detail_en=detail_en,
-        errors=in_english(errors[:MOST]),
+        errors=in_english(listed(errors)),
         truncated=len(errors) > MOST,
     )
 

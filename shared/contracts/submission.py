@@ -136,13 +136,15 @@ class PackageJudged(Outbound):
 
 
 class EventAccepted(Outbound):
-    """Feedback to a publisher: what it filed is stored and judged acceptable; `errors` are warnings."""
+    """Feedback to a publisher: what it filed is stored and judged acceptable; `errors` are warnings, and of a package
+    that was partly taken also why its other rows were not."""
 
     accepted: str
     type: str
     case: Id | None = None
     number: str | None = None
     errors: tuple[Finding, ...] = ()
+    truncated: bool = False
 
 
 class Rejected(Outbound):

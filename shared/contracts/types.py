@@ -133,6 +133,8 @@ class Finding(Outbound):
     detail: Unnamed
     detail_en: Unnamed | None = None
     pointer: Unnamed = ""
+    file: str | None = None
+    """Of a package: the name of the workbook, in which the sheet is."""
     sheet: str | None = None
     row: Whole | None = None
     cell: str | None = None

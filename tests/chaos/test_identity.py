@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.cli.nats import ACCOUNTS, SEEDS, keep
-from shared.contracts.registry import EVENTS, file_subject
+from shared.contracts.registry import ASKS, EVENTS, file_subject
 from shared.notices.directory import Directory, unlisted
 from shared.runtime import SERVICES
 from shared.runtime.accounts import DESK, HUB, OPERATOR, PROVISIONER, USERS, inbox
@@ -26,7 +26,18 @@ from shared.runtime.connection import connect, forbidden
 from shared.runtime.embedded import Nats, ServerFailed, eventually
 from shared.runtime.files import OURS
 from shared.runtime.settings import Settings
-from shared.runtime.streams import AUDIT, BUCKET, CATALOGUES, CONSUMERS, EVT, FILE, IN, STREAMS, provision
+from shared.runtime.streams import (
+    AUDIT,
+    BUCKET,
+    CATALOGUES,
+    CONSUMERS,
+    EVT,
+    FILE,
+    IN,
+    OUT,
+    STREAMS,
+    provision,
+)
 from tests.chaos.oracle import Verdict
 
 Tell = Callable[[Verdict], Verdict]
@@ -198,6 +209,49 @@ async def test_control_with_one_account_everybody_speaks_for_everybody(shared: B
     verdict = oracle(await matrix(shared, "identity matrix, control: one account"))
     assert not verdict.clean
     assert verdict.foreign_decisions == len(CODES) * (len(CODES) + 1) * (len(INBOUND) + 1)
+
+
+async def questions(bus: Bus, name: str) -> Verdict:
+    """Every agency asks under every agency's token, and for an applicant without an account. Whoever answers tells the
+    token that it has heard, which is all that it goes by."""
+    verdict = Verdict(name)
+    async with bus.as_("intake") as intake:
+
+        async def answer(message: Msg) -> None:
+            await message.respond(message.subject.split(".")[3].encode())
+
+        for ask in ASKS:
+            await intake.client.subscribe(ask.pattern, queue="intake", cb=answer)
+        await intake.client.flush()
+        for who in CODES:
+            subjects = [ask.subject(token) for token in (*CODES, APPLICANT) for ask in ASKS]
+            async with bus.as_(who) as agency:
+                answers = await agency.ask(subjects)
+            told = [message.data.decode() for message in answers.values() if not nobody(message)]
+            verdict.sent += len(subjects)
+            verdict.ok += told.count(who)
+            verdict.refused += len(subjects) - len(told)
+            verdict.foreign_decisions += sum(token != who for token in told)
+    return verdict
+
+
+async def test_an_agency_asks_for_itself_and_for_no_other(bus: Bus, oracle: Tell) -> None:
+    verdict = oracle(await questions(bus, "identity, questions"))
+    assert verdict.ok == len(CODES) * len(ASKS)
+    assert verdict.refused == len(CODES) * len(CODES) * len(ASKS)
+    assert verdict.clean
+
+
+async def test_control_with_one_account_everybody_asks_for_everybody(shared: Bus, oracle: Tell) -> None:
+    verdict = oracle(await questions(shared, "identity, questions, control: one account"))
+    assert verdict.foreign_decisions == len(CODES) * len(CODES) * len(ASKS)
+
+
+async def test_the_desk_asks_for_those_without_an_account_only(bus: Bus) -> None:
+    async with bus.as_(DESK) as desk:
+        answers = await desk.ask([ask.subject(token) for token in (CODES[0], APPLICANT) for ask in ASKS])
+        assert set(answers) == {ask.subject(APPLICANT) for ask in ASKS}  # where nobody listens just now
+        assert all(map(nobody, answers.values()))
 
 
 def everything_else(token: str) -> list[str]:
@@ -372,6 +426,8 @@ def universe() -> list[str]:
         dict.fromkeys(
             [
                 *(e.subject(t) for e in EVENTS for t in tokens),
+                *(ask.subject(t) for ask in ASKS for t in tokens),
+                "_R_.nobody.knows",
                 *(s for t in tokens for s in everything_else(t)),
                 *files,
                 *(f"$JS.API.DIRECT.GET.{FILE}.{s}" for s in files),
@@ -398,7 +454,9 @@ def may(user: str, subject: str) -> bool:
     reads += [f"$JS.API.STREAM.{v}.{BUCKET}" for v in ("INFO", "MSG.GET")]
     match user:
         case "intake":
-            return asks in mine or file != subject or subject.startswith(f"sme.file.v1.{OURS}.")
+            answers = subject.startswith(("_R_.", f"{inbox(DESK)}."))
+            answers = answers or subject == f"$JS.API.STREAM.MSG.GET.{OUT}"
+            return answers or asks in mine or file != subject or subject.startswith(f"sme.file.v1.{OURS}.")
         case "review":
             return asks in {*mine, f"{IN}.intake-in"} or subject in {
                 f"$JS.API.STREAM.MSG.GET.{IN}",
@@ -421,6 +479,7 @@ def may(user: str, subject: str) -> bool:
             )
         case "desk":
             said = [*(e.subject(APPLICANT) for e in INBOUND), file_subject(APPLICANT, SHA, 0)]
+            said += [ask.subject(APPLICANT) for ask in ASKS]
             return subject in said
     raise AssertionError(user)
 
@@ -462,6 +521,7 @@ async def test_our_own_hear_their_own_answers_only(bus: Bus, user: str) -> None:
             "sme.in.>",
             "sme.evt.>",
             f"sme.out.v1.{CODES[0]}.event.*",
+            *(ask.pattern for ask in ASKS),
             "sme.file.>",
             "$SYS.>",
             "$JS.>",
@@ -469,7 +529,11 @@ async def test_our_own_hear_their_own_answers_only(bus: Bus, user: str) -> None:
         *("_INBOX.>", "*.>", *(f"{inbox(u)}.>" for u in USERS)),
     ]
     more = {
-        OPERATOR: {"sme.>", "sme.in.>", "sme.evt.>", "sme.file.>", f"sme.out.v1.{CODES[0]}.event.*"},
+        "intake": {ask.pattern for ask in ASKS},
+        OPERATOR: {
+            *("sme.>", "sme.in.>", "sme.evt.>", "sme.file.>", f"sme.out.v1.{CODES[0]}.event.*"),
+            *(ask.pattern for ask in ASKS),
+        },
         DESK: {f"sme.out.v1.{CODES[0]}.event.*"},
     }
     async with bus.as_(user) as somebody:
@@ -510,7 +574,7 @@ async def _quiet(error: Exception) -> None:
     return None
 
 
-@pytest.mark.parametrize("cls", ["in", "file", "out"])
+@pytest.mark.parametrize("cls", ["in", "file", "ask", "out"])
 def test_a_configuration_that_imports_anothers_token_is_not_loaded(
     tmp_path: Path, keys: Path, cls: str
 ) -> None:

@@ -311,6 +311,9 @@ def test_a_problem_lists_a_hundred_findings_and_says_that_there_are_more() -> No
     many = problem("refused", "不予受理", "共101处问题", [finding] * (MOST + 1))
     assert (len(few.errors), few.truncated) == (MOST, False)
     assert (len(many.errors), many.truncated) == (MOST, True)
+    mild = finding.model_copy(update={"severity": "info"})
+    mixed = problem("refused", "不予受理", "共102处问题", [*([mild] * MOST), finding, finding])
+    assert [f.severity for f in mixed.errors] == ["hard", "hard", *(["info"] * (MOST - 2))]
     assert few.type == "urn:cn:gov:gz:sme:problem:refused"
     assert (few.status, problem("x", "x", "x", status=409).status) == (422, 409)
 
