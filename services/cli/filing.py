@@ -345,8 +345,8 @@ def tell(answer: dict[str, Any], as_json: bool, done: Callable[[dict[str, Any]],
         out(answer)
     else:
         if answer.get("duplicate"):
-            console.print("同样的内容已经报送过，不重复处理")
-        elif refused:
+            console.print("同样的内容已经报送过，不重复处理；当时的答复：")
+        if refused:
             console.print(f"[red]{escape(answer['title'])}[/red]：{escape(answer['detail'])}")
         else:
             console.print(f"[green]{escape(done(answer))}[/green]")
