@@ -16,7 +16,7 @@ from services.review.decide import decide, elapse, file_again, open_case, recoun
 from services.review.duties import fact, report
 from services.review.panel import score
 from services.review.parties import no_party
-from services.review.telling import SAYS, changed
+from services.review.telling import SAYS, changed, listeners, moved
 from shared.contracts import registry
 from shared.contracts.case import (
     DecisionMade,
@@ -97,6 +97,7 @@ class Review:
         self.owing: frozenset[str] = frozenset()
         self.calendar = Calendar.load()
         self.directory = Directory(agencies=())
+        self.listening: frozenset[str] = frozenset()
         self.recounted = False
         self.introduced = False
         self.stuck: set[UUID] = set()
@@ -108,6 +109,7 @@ class Review:
         self.owing = frozenset(id_ for id_, one in self.notices.items() if one.notice.duties)
         self.calendar = Calendar.load(context.settings.calendars)
         self.directory = Directory.load(context.settings.agencies)
+        self.listening = frozenset(one.code for one in self.directory.agencies if one.listens)
 
     # --- what is filed ---
 
@@ -378,15 +380,11 @@ class Review:
         # What has moved may stand where its notice knows what is due.
         self.stuck.difference_update(step.case.case for step in batch.steps)
         for step in batch.steps:
-            tx.say(
-                SAYS[step.says],
-                step.case.district,
-                changed(step),
-                step.case.case,
-                step.case.version,
-                subject=step.case.number,
-                causation=step.cause or None,
-            )
+            case, told = step.case, changed(step)
+            named = {"subject": case.number, "causation": step.cause or None}
+            tx.say(SAYS[step.says], case.district, told, case.case, case.version, **named)
+            for code in listeners(case, notices[case.notice].issuer, self.listening):
+                tx.say(registry.CASE_MOVED, code, moved(told), code, case.case, case.version, **named)
 
 
 def _moment(received: datetime, case: Case | None) -> datetime:

@@ -3,13 +3,20 @@
 What happens to a case is not here: that is `decide.py`, `duties.py` and `panel.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Any
 
 from services.review.case import Case, Said, Step
 from shared.contracts import registry
-from shared.contracts.case import Awaited, CaseChanged, CaseOpened, CasePublished
+from shared.contracts.case import (
+    Awaited,
+    CaseChanged,
+    CaseMoved,
+    CaseOpened,
+    CasePublished,
+    FilerTold,
+)
 from shared.contracts.registry import EventType
 
 SAYS: dict[Said, EventType] = {
@@ -60,6 +67,22 @@ def changed(step: Step) -> CaseChanged:
         **more,
     )  # type: ignore[assignment]
     return told
+
+
+def moved(told: CaseChanged) -> CaseMoved:
+    """The part of it that is for systems of others."""
+    filer = FilerTold.model_construct(code=told.filer.code, name=told.filer.name)
+    return CaseMoved.model_construct(
+        **{name: getattr(told, name) for name in CaseMoved.model_fields if name != "filer"},
+        filer=filer,
+    )
+
+
+def listeners(case: Case, issuer: str, listening: Collection[str]) -> Iterator[str]:
+    """Of the agencies whose systems listen: the issuer, the department of the district, whoever recommends it."""
+    if not listening:
+        return
+    yield from sorted({issuer, case.district, case.recommender or issuer} & set(listening))
 
 
 def _awaited(case: Case) -> Iterator[Awaited]:

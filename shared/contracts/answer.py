@@ -34,7 +34,7 @@ class StatusTold(Outbound):
 
 
 class AnswersAsked(Inbound):
-    """The publisher's answers behind `after`, the number (`seq`) of the last one that it has."""
+    """All that the publisher was told (`sme.out`) behind `after`, the number (`seq`) of the last one that it has."""
 
     after: Annotated[int, Field(ge=0, le=SAFE), BeforeValidator(integral)] = 0
     limit: Annotated[int, Field(ge=1, le=AT_MOST), BeforeValidator(integral)] = AT_MOST

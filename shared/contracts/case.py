@@ -186,6 +186,34 @@ class CasePublished(CaseChanged):
     filed: Moment
 
 
+class FilerTold(Outbound):
+    """Who files, without an address."""
+
+    code: Token
+    name: Short
+
+
+class CaseMoved(Outbound):
+    """What the systems of other agencies hear of a case: where it stands after one step, without contact data and
+    without what anybody has written. Keep the highest `version`."""
+
+    case: Id
+    number: str
+    version: Whole
+    notice: str
+    form: str
+    title: str
+    stage: str
+    outcome: str
+    actor: str
+    filer: FilerTold
+    recommender: str | None = None
+    district: str
+    late: bool
+    due: Day | None = None
+    provisional: bool = False
+
+
 class Line(Outbound):
     """One line of a case's history, by its hash alone: that covers the line and, by the one before, all earlier ones."""
 

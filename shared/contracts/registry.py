@@ -174,6 +174,8 @@ MAIL_BOUNCED = EventType("mail.bounced", "evt", mail.MailBounced, ("notify",), (
 EVENT_ACCEPTED = EventType("event.accepted", "out", submission.EventAccepted, EVERYBODY, (*AGENCY, "intake"))
 EVENT_REJECTED = EventType("event.rejected", "out", submission.EventRejected, EVERYBODY, (*AGENCY, "intake"))
 
+CASE_MOVED = EventType("case.moved", "out", case.CaseMoved, ("review",), AGENCY)
+
 HISTORY_WRITTEN = EventType("history.written", "audit", case.HistoryWritten, ("review",), ())
 
 EVENTS: tuple[EventType, ...] = (
@@ -209,6 +211,7 @@ EVENTS: tuple[EventType, ...] = (
     MAIL_BOUNCED,
     EVENT_ACCEPTED,
     EVENT_REJECTED,
+    CASE_MOVED,
     HISTORY_WRITTEN,
 )
 

@@ -39,6 +39,7 @@ EXPECTED = {
     "aliases": "字符串的列表",
     "phones": "加引号的号码的列表",
     "contacts": "联系人的列表，每人有 code、posts（filing、review、lead）、email，可有 since、until、active",
+    "listens": "true 或 false",
     "officers": "经办人代码（如 440106-03）的列表，不写姓名",
     "valid_as_of": "日期，如 2019-05-24",
     "derived": "true 或 false",
@@ -85,6 +86,8 @@ class Agency(BaseModel):
     """Codes of those who may decide for it, never names; of an agency that lists none, any code is taken."""
     contacts: tuple[ContactPerson, ...] = ()
     """Who is written to; `email` is where everything goes that none of them is there for."""
+    listens: bool = False
+    """Its own system hears what becomes of its cases (`case.moved`); of one that has none it would fill the bus."""
     address: Short | None = None
     valid_as_of: date | None = None
     source: Short

@@ -30,7 +30,7 @@ from shared.runtime.streams import IN, OUT
 from tests.workbooks import head, xlsx
 
 DURING = datetime(2025, 3, 3, 2, tzinfo=UTC)
-TIANHE, YUEXIU = "440106", "440104"
+TIANHE, YUEXIU, HAIZHU = "440106", "440104", "440105"
 DESKS = unlisted("没有账户的机构").code
 NOTICE = "gz-collection-2025q1"
 VALUES = {
@@ -47,12 +47,19 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    folder = tmp_path_factory.mktemp("answers")
+    listening = folder / "agencies.yaml"
+    listening.write_text(
+        f'- {{code: "{HAIZHU}", kind: K2, name: 海珠区科技工业商务和信息化局, short: 海珠区, '
+        f'district: "{HAIZHU}", listens: true, source: 试验}}\n'
+    )
     here = Local(
-        tmp_path_factory.mktemp("answers"),
+        folder,
         processes=2,
         sync_always=False,
         mail=False,
         services=("intake", "review"),
+        extra={"YIQI_AGENCIES": str(listening)},
     )
     here.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
     with here:
@@ -192,6 +199,37 @@ async def test_every_fault_of_a_package_has_its_place_and_both_languages(local: 
         assert e["detail"]
         assert e["clause"]
         assert re.fullmatch(r"[A-Z].*\.", e["detail_en"]), e
+
+
+async def test_a_system_that_listens_hears_of_its_cases_without_contact_data(local: Local) -> None:
+    """Live and afterwards, of its own district only; whoever does not listen hears nothing but answers."""
+    mine, other = str(uuid4()), str(uuid4())
+    haizhu, tianhe = await local.connect(HAIZHU), await local.connect(TIANHE)
+    try:
+        live = await haizhu.subscribe(f"sme.out.v1.{HAIZHU}.case.moved")
+        await haizhu.flush()
+        said = filed(
+            HAIZHU, mine, name="海珠区科技工业商务和信息化局", contact="李四 13800138000 a@b.example"
+        )
+        await say(tianhe, TIANHE, "submission.filed", filed(TIANHE, other))
+        await say(haizhu, HAIZHU, "submission.filed", said)
+        body = (await live.next_msg(15)).data
+        event_ = registry.CASE_MOVED.envelope.model_validate_json(body)
+        assert (event_.data.district, event_.data.filer.code, event_.data.version) == (HAIZHU, HAIZHU, 1)
+        assert not re.search("李四|138|a@b|020", body.decode())
+        await judged(haizhu, HAIZHU, mine)
+        await judged(tianhe, TIANHE, other)
+        told = [a["event"] for a in await all_answers(haizhu, HAIZHU)]
+        assert sorted(e["type"] for e in told) == [
+            registry.CASE_MOVED.ce_type,
+            registry.EVENT_ACCEPTED.ce_type,
+        ]
+        assert json.loads(body) in told
+        others = {a["event"]["type"] for a in await all_answers(tianhe, TIANHE)}
+        assert registry.CASE_MOVED.ce_type not in others
+    finally:
+        await haizhu.close()
+        await tianhe.close()
 
 
 async def test_nobody_asks_for_another(local: Local) -> None:

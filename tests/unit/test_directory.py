@@ -100,6 +100,7 @@ def test_a_record_keeps_all_that_is_printed(directory: Directory) -> None:
         "email": None,
         "phones": ["37662647", "37631957"],
         "officers": [],
+        "listens": False,
         "contacts": [],
         "address": "越秀区先烈中路83号凯城华庭商务中心609室",
         "valid_as_of": "2019-05-24",
