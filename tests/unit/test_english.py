@@ -30,13 +30,14 @@ CODES_IN = {
     "_identity": (0,), "_say": (2,), "_stranger": (1,), "_ours": (0,), "PydanticCustomError": (0,),
 }  # fmt: skip
 """The functions that make a fault, and which of their arguments may be its code (that of two, which has a sentence)."""
-PREFIXES = {"_identity": "identity."}
+PREFIXES = {"_identity": "identity.", "PydanticCustomError": "schema."}
 FAMILIES = {code.split(".")[0] for code in FAULTS if "." in code and not code.startswith("R-")}
 NO_CODES = {
     *(e.name for e in registry.EVENTS),
     "case.frozen",  # of a problem, which has a title
     "notice.quota_mode",  # what expressions know
     "notice.yaml",
+    "file.chunk",  # an operation of the published document
 }
 NOT_ITS_OWN = {
     "R-COL-002",

@@ -2,7 +2,6 @@
 
 import json
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from pydantic import ValidationError
 from services.intake.enterprises import Told, faults, may_not
 from shared.contracts.enterprise import InvestmentApproved, TitleGranted
 from shared.notices.directory import Directory
+from tests.goldens import golden
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 DIRECTORY = Directory.load()
 TODAY = date(2025, 9, 15)
 CITY, HUANGPU, TIANHE = "440100", "440112", "440106"
@@ -20,7 +19,7 @@ DEPARTMENT = DIRECTORY.of_kind("K1")[0].code
 
 
 def shown(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((EXAMPLES / f"cn.gov.gz.sme.{name}.v1.json").read_text())["data"]
+    data: dict[str, Any] = json.loads(golden(f"cn.gov.gz.sme.{name}.v1").read_bytes())["data"]
     return data
 
 
