@@ -5,6 +5,7 @@ What a file contains is not looked at here.
 
 import asyncio
 import hashlib
+from collections.abc import Iterable
 
 import nats.js.errors
 from nats.aio.client import Client
@@ -28,20 +29,28 @@ class Missing(Exception):
 async def send(client: Client, publisher: str, data: bytes) -> str:
     """Send a file ahead of the event that refers to it; returns its SHA-256. Sending it again is harmless."""
     sha256 = hashlib.sha256(data).hexdigest()
+    await store(client, publisher, sha256, (data[n : n + CHUNK] for n in range(0, len(data), CHUNK)))
+    return sha256
+
+
+async def store(client: Client, publisher: str, sha256: str, chunks: Iterable[bytes]) -> bool:
+    """The chunks of a file that is what its hash says; whether any of them was new."""
     js = client.jetstream(timeout=5)
-    for index, start in enumerate(range(0, len(data), CHUNK)):
+    new = False
+    for index, chunk in enumerate(chunks):
         try:
-            await js.publish(
+            ack = await js.publish(
                 file_subject(publisher, sha256, index),
-                data[start : start + CHUNK],
+                chunk,
                 stream=FILE,
                 headers={"Nats-Msg-Id": f"{publisher}:{sha256}:{index}"},
             )
+            new |= not ack.duplicate
         except nats.js.errors.APIError as error:
-            # One message a subject, and the first stays: this chunk is there already.
-            if error.err_code != 10077:
+            # One message a subject, and the first stays: this chunk is there already. A full stream says the same number.
+            if error.err_code != 10077 or "per subject" not in (error.description or ""):
                 raise
-    return sha256
+    return new
 
 
 async def fetch(js: JetStreamContext, publisher: str, sha256: str, size: int | None = None) -> bytes:
