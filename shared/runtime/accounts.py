@@ -25,10 +25,11 @@ from shared.runtime.streams import (
 HUB, SYSTEM = "HUB", "SYS"
 """The account of the streams and of all that is ours, and the server's own, which nobody may log in to."""
 
-PROVISIONER, OPERATOR, DESK = "provisioner", "operator", "desk"
-USERS = (*SERVICES, PROVISIONER, OPERATOR, DESK)
+PROVISIONER, OPERATOR, DESK, DOOR = "provisioner", "operator", "desk", "door"
+USERS = (*SERVICES, PROVISIONER, OPERATOR, DESK, DOOR)
 """Who is in HUB. The provisioner makes streams and consumers, and backups of them (whoever may make a consumer may have
-stored bytes delivered under any subject); the operator only reads; the desk speaks for those who have no account."""
+stored bytes delivered under any subject); the operator only reads; the desk speaks for those who have no account; the
+door for agencies that speak HTTP, which it knows by a token or a certificate."""
 
 LIMITS = "{max_connections: 32, max_subscriptions: 256, max_payload: 1MB, max_leafnodes: 0}"
 """Of one agency: what a few systems of a bureau need. nats-server limits accounts; users only by JWT."""
@@ -74,7 +75,7 @@ def _files(publisher: str) -> str:
 SPOKEN = ("in", "file", "ask")
 """The classes that an agency speaks in."""
 
-ASKERS = (DESK,)
+ASKERS = (DESK, DOOR)
 """Who of HUB asks for agencies."""
 
 REPLIES = ("_R_.>", *(f"{inbox(user)}.>" for user in ASKERS))
@@ -132,6 +133,10 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
             return Allowed(
                 (*speaks, _of("file", "*")), (*mine, _of("out", "*")), (*listed, _of("file", OURS))
             )
+        case "door":
+            # One by one: it has no business with files of ours, nor with those for whom the desk speaks.
+            speaks = tuple(_of(cls, code) for code in sorted(agencies) for cls in SPOKEN)
+            return Allowed(speaks, mine)
     raise ValueError(f"no user {user}")
 
 

@@ -21,7 +21,7 @@ from services.cli.nats import ACCOUNTS, SEEDS, keep
 from shared.contracts.registry import ASKS, EVENTS, file_subject
 from shared.notices.directory import Directory, unlisted
 from shared.runtime import SERVICES
-from shared.runtime.accounts import DESK, HUB, OPERATOR, PROVISIONER, USERS, inbox
+from shared.runtime.accounts import DESK, DOOR, HUB, OPERATOR, PROVISIONER, USERS, inbox
 from shared.runtime.connection import connect, forbidden
 from shared.runtime.embedded import Nats, ServerFailed, eventually
 from shared.runtime.files import OURS
@@ -481,10 +481,12 @@ def may(user: str, subject: str) -> bool:
             said = [*(e.subject(APPLICANT) for e in INBOUND), file_subject(APPLICANT, SHA, 0)]
             said += [ask.subject(APPLICANT) for ask in ASKS]
             return subject in said
+        case "door":  # for whoever has an account, and for nobody else
+            return subject.startswith(tuple(f"sme.{cls}.v1.{CODES[0]}." for cls in ("in", "file", "ask")))
     raise AssertionError(user)
 
 
-@pytest.mark.parametrize("user", [*SERVICES, OPERATOR, DESK])
+@pytest.mark.parametrize("user", [*SERVICES, OPERATOR, DESK, DOOR])
 async def test_our_own_may_say_what_is_theirs_and_nothing_else(bus: Bus, user: str, oracle: Tell) -> None:
     subjects = universe()
     async with bus.as_(user) as somebody:

@@ -92,9 +92,12 @@ def test_a_new_agency_only_adds(tmp_path: Path) -> None:
     after = (tmp_path / ACCOUNTS).read_text()
     for code in CODES:
         assert account(before, code) == account(after, code)
-    # The desk spoke for it as long as it had no account.
+    # The desk spoke for it as long as it had no account; now the door may.
     gone = [line for line in before.splitlines() if line not in after.splitlines()]
-    assert [line.strip()[:30] for line in gone] == ['publish: {allow: ["sme.in.v1.*']
+    assert [line.strip()[:26] for line in gone] == ['publish: {allow: ["sme.in.'] * 2
+    assert allowed("door", CODES).publish == tuple(
+        f"sme.{cls}.v1.{code}.>" for code in CODES for cls in ("in", "file", "ask")
+    )
     assert '"sme.in.v1.new-one.>"' not in before
 
 
