@@ -23,6 +23,7 @@ from services.cli import (
     contracts,
     deciding,
     doctor,
+    door,
     dossier,
     filing,
     letters,
@@ -82,8 +83,11 @@ app.command("score")(deciding.score)
 app.command("fact")(deciding.fact)
 app.command("report")(report.report)
 app.add_typer(contracts.app, name="contracts", help="契约：公布、核对兼容性、用来核对自己的事件")
+app.command("door")(door.door)
+publisher.app.command("token")(door.token)
+publisher.app.command("certificate")(door.certificate)
 app.add_typer(nats.app, name="nats", help="总线：单位的账户和密钥")
-app.add_typer(publisher.app, name="publisher", help="外部系统：扮演一个，发布示例事件")
+app.add_typer(publisher.app, name="publisher", help="外部系统：HTTP 接口所认的令牌和证书；扮演一个，发布示例事件")
 app.add_typer(deciding.held, name="held", help="留存待核的决定：列出、查看、生效、作废")
 
 

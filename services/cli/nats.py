@@ -112,7 +112,7 @@ def config(
         f"2. {SEEDS} 中各单位的种子文件当面或加密交给该单位，一次即可，随后从这里删除；遗失时删去 {PUBLIC} 中"
         "该单位一行，重新运行；\n"
         f"3. {'、'.join(USERS[:4])} 的种子交给各服务（YIQI_NATS_SEED），provisioner 的交给 yiqi provision，"
-        "desk 和 operator 的交给窗口和运维（YIQI_NATS_SEEDS），door 的交给 HTTP 门（yiqi door）；\n"
+        "desk 和 operator 的交给窗口和运维（YIQI_NATS_SEEDS），door 的交给 HTTP 接口（yiqi door）；\n"
         f"4. {ACCOUNTS} 和 {PUBLIC} 不含秘密，可入库；{SEEDS} 不可。",
         markup=False,
         soft_wrap=True,

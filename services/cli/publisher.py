@@ -40,11 +40,6 @@ STATES = {
 }
 
 
-@app.callback()
-def _group() -> None:
-    """One command is still a group: others are to follow."""
-
-
 @dataclass
 class Told:
     """What became of one event; `answer` is the feedback's data, or the door's problem."""

@@ -54,6 +54,9 @@ FAULTS = {
     "schema.too_short": "The array has too few items.",
     "schema.too_long": "The array has too many items.",
     "schema.value_error": "The value is not allowed.",
+    # The HTTP door.
+    "type": "There is no such type of event for publishers.",
+    "header": "A ce- header stands once, in ASCII; other characters are percent-encoded UTF-8.",
     # Who files, what, and on which way.
     "notice.unknown": "There is no such notice.",
     "notice.closed": "The notice takes no filings now.",
@@ -244,6 +247,30 @@ PROBLEMS = {
     "电子邮箱不可用": (
         "The e-mail address cannot be used",
         "It is not valid, or belongs to another district.",
+    ),
+    # The HTTP door.
+    "没有证明是哪个单位": (
+        "Not authenticated",
+        "Show your agency's bearer token or its client certificate.",
+    ),
+    "没有这个地址": ("No such address", "The addresses are in /openapi.json."),
+    "此地址没有这种方法": ("No such method here", "The methods are in /openapi.json."),
+    "请求不受理": ("The request was not taken", "See /openapi.json."),
+    "参数不正确": ("A parameter is wrong", ""),
+    "没有按时传完": ("Too slow", "The request must be sent within a minute."),
+    "事件过大": ("The event is too large", "Send files with PUT /files/{sha256} first and refer to them."),
+    "文件过大": ("The file is too large", "A file has at most 20 MiB."),
+    "内容类型不受理": (
+        "Unsupported media type",
+        "One event a request, UTF-8, not compressed: application/cloudevents+json, or application/json with ce- headers. "
+        "Files as they are.",
+    ),
+    "内容与地址不符": ("Other content", "The SHA-256 of the content must be that of the address."),
+    "同时的请求过多": ("Too many requests at a time", "Wait for some of yours to be answered."),
+    "服务出错": ("Internal error", "Send it again later with the same id; it is never handled twice."),
+    "总线暂不可用": (
+        "The bus is away",
+        "It is not known to be stored; send it again with the same id, it is never handled twice.",
     ),
     "": ("", ""),
 }

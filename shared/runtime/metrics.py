@@ -32,6 +32,7 @@ CERTIFICATE = Gauge(
     "Until when the certificate of the bus is good; 0 without TLS",
 )
 LEFT_OUT = Counter("yiqi_log_fields_left_out_total", "Fields that a log line was not allowed to have")
+ANSWERS = Counter("yiqi_door_answers_total", "Requests answered at the HTTP door", ["kind", "code"])
 MAILS = Counter("yiqi_mails_total", "Mails by letter and what became of them", ["letter", "state"])
 BOUNCES = Counter("yiqi_bounces_total", "What came back, and what was refused as forged", ["kind"])
 ROWS = Counter("yiqi_rows_judged_total", "Annex rows judged", ["form", "outcome"])

@@ -96,6 +96,16 @@ class Settings(BaseSettings):
     port: int = 0
     """Of /livez, /readyz and /metrics; 0 takes a free one."""
 
+    door_port: int = 8400
+    """Of the HTTP door, on `host`; its own pages are on `port`, as those of the services."""
+    door_publishers: Path | None = None
+    """File with the digests of tokens and certificates by which the door knows agencies (`yiqi publisher token`)."""
+    door_cert: Path | None = None
+    door_key: Path | None = None
+    """What the door proves itself with. It listens without TLS on loopback only."""
+    door_ca: Path | None = None
+    """Who has signed the certificates of agencies; without it nobody is asked for one."""
+
     batch: int = 200
     """Messages a transaction takes at most. Latency does not depend on it: a batch is what has arrived."""
 
