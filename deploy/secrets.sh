@@ -6,7 +6,8 @@
 #   NATS_NAMES="bus.city.internal"  单位从外面连接总线所用的域名，空格分隔
 #   DATABASE=yiqi  数据库名
 #   YIQI_AGENCIES=文件夹  贵市自己的名录：其中的单位才有账户
-# 换总线的证书：删去 文件夹/tls/tls.crt 再运行；CA 不变，别人什么也不用改。
+#   DOOR_NAMES="door.city.internal"  用 HTTP 接口（组件 door）的：它的域名，空格分隔
+# 换总线的证书：删去 文件夹/tls/tls.crt 再运行；CA 不变，别人什么也不用改。HTTP 接口的是 文件夹/door/tls.crt。
 set -eu
 umask 077
 out=$1
@@ -21,11 +22,13 @@ database=${DATABASE:-$(kept database)}
 database=${database:-yiqi}
 names=${NATS_NAMES:-$(kept names)}
 agencies=${YIQI_AGENCIES:-$(kept agencies)}
+doors=${DOOR_NAMES:-$(kept doors)}
 if [ -n "$agencies" ]; then
   YIQI_AGENCIES=$(readlink -f "$agencies")
   export YIQI_AGENCIES
 fi
-printf 'host=%s\ndatabase=%s\nnames=%s\nagencies=%s\n' "$host" "$database" "$names" "${YIQI_AGENCIES:-}" >"$out/settings"
+printf 'host=%s\ndatabase=%s\nnames=%s\nagencies=%s\ndoors=%s\n' "$host" "$database" "$names" "${YIQI_AGENCIES:-}" "$doors" \
+  >"$out/settings"
 
 yiqi nats config --out "$out/nats" >/dev/null
 
@@ -69,6 +72,22 @@ if [ ! -s "$out/tls/tls.crt" ]; then
   rm "$out/tls/tls.csr" "$out/tls/tls.ext"
 fi
 
+if [ -n "$doors" ]; then
+  mkdir -p "$out/door"
+  [ -e "$out/door/publishers" ] || : >"$out/door/publishers" # lines of `yiqi publisher token` are added here
+  if [ ! -s "$out/door/tls.crt" ]; then
+    all=""
+    for one in $doors; do all="$all,DNS:$one"; done
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -subj "/CN=door" \
+      -keyout "$out/door/tls.key" -out "$out/door/tls.csr" 2>/dev/null
+    printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\nkeyUsage=critical,digitalSignature\n' "${all#,}" \
+      >"$out/door/tls.ext"
+    openssl x509 -req -in "$out/door/tls.csr" -CA "$out/tls/ca.crt" -CAkey "$out/tls/ca.key" -CAcreateserial \
+      -days 397 -sha256 -extfile "$out/door/tls.ext" -out "$out/door/tls.crt" 2>/dev/null
+    rm "$out/door/tls.csr" "$out/door/tls.ext"
+  fi
+fi
+
 make() { # kind, name, options: one object, without asking a cluster
   kind=$1 name=$2
   shift 2
@@ -97,6 +116,11 @@ make() { # kind, name, options: one object, without asking a cluster
     "--from-file=$out/nats/seeds/provisioner.nk" "--from-file=$out/nats/seeds/desk.nk"
   make "secret generic" nats-tls --type kubernetes.io/tls "--from-file=ca.crt=$out/tls/ca.crt" \
     "--from-file=tls.crt=$out/tls/tls.crt" "--from-file=tls.key=$out/tls/tls.key"
+  if [ -n "$doors" ]; then
+    make "secret generic" yiqi-door "--from-file=seed=$out/nats/seeds/door.nk" "--from-file=publishers=$out/door/publishers"
+    make "secret generic" yiqi-door-tls --type kubernetes.io/tls "--from-file=ca.crt=$out/tls/ca.crt" \
+      "--from-file=tls.crt=$out/door/tls.crt" "--from-file=tls.key=$out/door/tls.key"
+  fi
   make configmap nats-accounts "--from-file=accounts.conf=$out/nats/accounts.conf"
 } >"$out/secrets.yaml"
 
