@@ -87,7 +87,9 @@ app.command("door")(door.door)
 publisher.app.command("token")(door.token)
 publisher.app.command("certificate")(door.certificate)
 app.add_typer(nats.app, name="nats", help="总线：单位的账户和密钥")
-app.add_typer(publisher.app, name="publisher", help="外部系统：HTTP 接口所认的令牌和证书；扮演一个，发布示例事件")
+app.add_typer(
+    publisher.app, name="publisher", help="外部系统：HTTP 接口所认的令牌和证书；扮演一个，发布示例事件"
+)
 app.add_typer(deciding.held, name="held", help="留存待核的决定：列出、查看、生效、作废")
 
 

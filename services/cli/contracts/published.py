@@ -1,4 +1,5 @@
-"""What is published: a schema for every event and every form, the list of them, the AsyncAPI document and its page.
+"""What is published: a schema for every event and every form, the list of them, the AsyncAPI document and its page,
+the OpenAPI document of the HTTP door.
 
 Commands are not here.
 """
@@ -94,11 +95,14 @@ def made(forms: Forms, found: Sequence[Change], folder: Path) -> dict[str, str]:
         or frozen.read(e.ce_type, frozen.versions(e.ce_type, folder)[-1], folder)
         for e in EVENTS
     }
+    from services.intake.door import openapi  # a web framework, which no other command needs
+
     document = asyncapi.document(bus(), newest, examples)
     return {
         frozen.INDEX: frozen.written(frozen.index(EVENTS, forms.listed, folder)),
         "asyncapi.json": frozen.written(document),
         "asyncapi.html": page(document, forms.listed),
+        "openapi.json": frozen.written(openapi.document()),
     }
 
 

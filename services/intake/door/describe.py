@@ -3,16 +3,17 @@
 When which of them is said is in `app.py`.
 """
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import Field
 
-from services.intake.door.judging import INBOUND, UNSUPPORTED
-from shared.contracts import registry
+from services.intake.door.judging import UNSUPPORTED
+from shared.contracts import registry, schemas, words
 from shared.contracts.envelope import CONTENT_TYPE
 from shared.contracts.problem import Problem, problem
+from shared.contracts.registry import EVENTS
 from shared.contracts.types import Finding, Outbound, Sha256
 
 PROBLEM_TYPE = "application/problem+json"
@@ -34,8 +35,8 @@ class Taken(Outbound):
 
     id: str
     seq: int
-    duplicate: bool
-    status: str
+    duplicate: Annotated[bool, Field(description="以前已经存入；同样是成功")]
+    status: Annotated[str, Field(description="答复的地址")]
 
 
 class Stored(Outbound):
@@ -212,25 +213,38 @@ ABOUT = (
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """What FastAPI cannot know: the events, the problem documents, and how an agency proves itself."""
-    said: list[type[BaseModel]] = [type_.envelope for type_ in INBOUND.values()]
-    told: list[type[BaseModel]] = [registry.EVENT_ACCEPTED.envelope, registry.EVENT_REJECTED.envelope]
-    pairs: list[tuple[Any, Any]] = [(model, "validation") for model in said]
-    pairs += [(model, "serialization") for model in (*told, Problem)]
-    made, definitions = models_json_schema(pairs, ref_template="#/components/schemas/{model}")
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= definitions["$defs"]
-    for type_ in (*INBOUND.values(), registry.EVENT_ACCEPTED, registry.EVENT_REJECTED):
-        schemas[type_.envelope.__name__]["properties"]["type"] = {"const": type_.ce_type}
-    schemas["Event"] = {
-        "description": "各类事件；data 的模型是封闭的：多出的字段会被指出",
-        "anyOf": [made[model, "validation"] for model in said],
-    }
-    feedback = {"anyOf": [made[model, "serialization"] for model in told], "description": "答复事件"}
+    """What FastAPI cannot know: the events as they are published, problem documents, how an agency proves itself."""
+    made: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+    for title, part in made.items():  # its own, of the docstrings and fields of models
+        part.pop("description", None)
+        for key, one in part.get("properties", {}).items():
+            one.setdefault("description", words.field((title,), key) or key)
+    of_problem = schemas.of_model(Problem, "")
+    of_problem["properties"]["type"]["description"] = "哪一种问题，URN"
+    of_problem["properties"]["status"]["description"] = "HTTP 状态"
+    said, told = ([e for e in EVENTS if e.cls == cls] for cls in ("in", "out"))
+    _hoist(made, "Problem", of_problem)
+    for type_ in (*said, *told):
+        _hoist(made, type_.envelope.__name__, schemas.of_event(type_))
+    made["Event"] = {"description": "各类事件", "anyOf": [_ref(e) for e in said]}
+    feedback = {"description": "答复事件", "anyOf": [_ref(e) for e in told]}
     for name, key in (("StatusTold", "answer"), ("Answer", "event")):
-        schemas[name]["properties"][key] = feedback
+        made[name]["properties"][key] = feedback
     document["components"]["securitySchemes"] = SCHEMES
     for path in document["paths"].values():
         for operation in path.values():
             operation["security"] = SECURITY
     return document
+
+
+def _ref(type_: registry.EventType) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{type_.envelope.__name__}"}
+
+
+def _hoist(to: dict[str, Any], title: str, schema: Mapping[str, Any]) -> None:
+    """A schema of its own, with what stands in it, among those of the document."""
+    text = json.dumps({k: v for k, v in schema.items() if k not in ("$schema", "$id")})
+    whole = json.loads(text.replace('"#/$defs/', '"#/components/schemas/'))
+    for name, part in {**whole.pop("$defs", {}), title: whole}.items():
+        if to.setdefault(name, part) != part:
+            raise ValueError(f"two schemas are called {name}")

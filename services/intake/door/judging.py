@@ -20,11 +20,10 @@ from shared.contracts.envelope import (
     is_binary,
 )
 from shared.contracts.problem import Problem, faults, problem
-from shared.contracts.registry import EVENTS, PREFIX
+from shared.contracts.registry import EVENTS, PREFIX, of_subject
 from shared.contracts.types import Finding
 from shared.runtime.decode import Dead, Raw, decode
 
-INBOUND = {e.name: e for e in EVENTS if e.cls == "in"}
 _TYPE = re.compile(rf"{re.escape(PREFIX)}([a-z]+\.[a-z]+)\.v\d+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -72,11 +71,11 @@ def headers(raw: Iterable[tuple[bytes, bytes]], content_type: str) -> Mapping[st
 def judge(publisher: str, attributes: Mapping[str, str] | None, body: bytes, at: datetime) -> Fit | Problem:
     """Under the subject of whoever has proven to be `publisher`; `source` only repeats it."""
     name = _TYPE.fullmatch(_type(attributes, body))
-    type_ = INBOUND.get(name[1]) if name else None
+    subject = f"sme.in.v1.{publisher}.{name[1]}" if name else ""
+    type_ = of_subject(subject)
     if type_ is None:
         return _unknown(attributes, body)
-    subject = type_.subject(publisher)
-    found = decode(Raw(subject, body, attributes, "", 0, at), {type_.name: type_})
+    found = decode(Raw(subject, body, attributes, "", 0, at), {type_[0].name: type_[0]})
     if isinstance(found, Dead) and (found.problem or found.id is None):
         return found.problem or problem(found.code, "事件不符合接口契约", "事件没有可用的 id")
     id_ = found.id if isinstance(found, Dead) else found.event.id
@@ -111,7 +110,7 @@ def _unknown(attributes: Mapping[str, str] | None, body: bytes) -> Problem:
     except (ValueError, RecursionError):
         errors = [_fault("schema.json_invalid", "不是合法的 JSON", "#/data")]
     if not errors:
-        known = "、".join(e.ce_type for e in INBOUND.values())
+        known = "、".join(e.ce_type for e in EVENTS if e.cls == "in")
         errors = [_fault("type", f"没有这种事件；现有：{known}", "#/type")]
     return problem("validation", "事件不符合接口契约", f"共{len(errors)}处错误", errors)
 
