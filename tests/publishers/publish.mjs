@@ -24,7 +24,7 @@ const name = event.type.replace("cn.gov.gz.sme.", "").replace(/\.v\d+$/, ""); //
 
 const nc = await connect({
   servers: NATS_URL.split(","),
-  authenticator: NATS_SEED && nkeyAuthenticator(readFileSync(NATS_SEED).toString().trim()),
+  authenticator: NATS_SEED ? nkeyAuthenticator(readFileSync(NATS_SEED).subarray(0, 58)) : undefined, // without the line's end
   tls: NATS_CA ? { caFile: NATS_CA, handshakeFirst: true } : undefined, // TLS from the first byte
   maxReconnectAttempts: -1, // a program that stays outlives restarts of the bus
 }).catch((error) => end(2, `no connection to ${NATS_URL}: ${error.message}`)); // a wrong seed: Authorization Violation

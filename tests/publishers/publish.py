@@ -34,6 +34,8 @@ async def publish(body: bytes) -> dict[str, Any]:
         allow_reconnect=False,  # a program that stays has these two otherwise, and listens to `error_cb`:
         max_reconnect_attempts=1,  # else nats-py tries a wrong seed for two minutes, and says nothing
     )
+    if len(body) + 1024 > bus.max_payload:  # headers count, too; nats-py would wait for a PubAck in vain
+        raise nats.errors.MaxPayloadError
     answers = await bus.subscribe(f"sme.out.v1.{me}.event.*")  # listen before you speak
     headers = {"Nats-Msg-Id": f"{me}:{event['id']}", "Content-Type": "application/cloudevents+json"}
     ack = await bus.jetstream().publish(f"sme.in.v1.{me}.{name}", body, headers=headers)

@@ -80,11 +80,6 @@ def publish(path: str) -> dict[str, Any]:
         tcp = ssl.create_default_context(cafile=CA).wrap_socket(tcp, server_hostname=URL.hostname)
     server = tcp.makefile("rwb")
     info = json.loads(server.readline().removeprefix(b"INFO "))
-    if len(body) > info["max_payload"]:
-        end(
-            2,
-            f"{len(body)} bytes; the bus takes {info['max_payload']}. Send files as files, not in the event",
-        )
 
     def say(line: str, content: bytes = b"") -> None:
         server.write(line.encode() + b"\r\n" + content)
@@ -101,11 +96,12 @@ def publish(path: str) -> dict[str, Any]:
     say(f"SUB sme.out.v1.{me}.event.* {ANSWERS}")  # listen before you speak
     say(f"SUB {inbox}.ack {ACK}")
     say(f"SUB {inbox}.status {STATUS}")
-    head = (
-        f"NATS/1.0\r\nNats-Msg-Id: {me}:{event['id']}\r\nContent-Type: application/cloudevents+json\r\n\r\n"
-    )
-    content = head.encode() + body + b"\r\n"
-    say(f"HPUB sme.in.v1.{me}.{name} {inbox}.ack {len(head)} {len(head) + len(body)}", content)
+    kind = "Content-Type: application/cloudevents+json"
+    head = f"NATS/1.0\r\nNats-Msg-Id: {me}:{event['id']}\r\n{kind}\r\n\r\n".encode()
+    size = len(head) + len(body)
+    if size > info["max_payload"]:
+        end(2, f"a payload of {size} bytes; the bus takes {info['max_payload']}: send files as files")
+    say(f"HPUB sme.in.v1.{me}.{name} {inbox}.ack {len(head)} {size}", head + body + b"\r\n")
 
     seq = None
     for number, headers, said in messages:

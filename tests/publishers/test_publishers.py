@@ -20,6 +20,7 @@ import trustme
 
 from services.cli.local import Local
 from services.cli.nats import keep
+from services.cli.trial import MISTAKES
 from shared.notices.load import load_all
 from shared.runtime.streams import FILE, IN
 from tests.publishers.node import missing
@@ -66,6 +67,19 @@ class Publisher:
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("YIQI_", "NATS_", "PYTHON"))}
         return {**inherited, **ours, **more}
+
+    def answers(self, last: Path) -> list[Event]:
+        """Those behind the number in this file."""
+        done = subprocess.run(
+            [sys.executable, str(HERE / "answers.py"), ME, str(last)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self.environment(),
+            cwd=self.folder,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def run(self, client: str, event: Event | bytes, *files: Path, **more: str) -> "Told":
         done = subprocess.run(
@@ -266,6 +280,7 @@ def test_files_go_before_the_event_that_names_them(bureau: Publisher) -> None:
 
 def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bureau: Publisher) -> None:
     """Two publishers: one waits for us, the other goes away as well and asks later."""
+    bureau.answers(bureau.folder / "last")
     stop(bureau.local)
     clients = [client for client in BUS if client != "nats.js" or not missing()]
     filed = {client: event() for client in clients}
@@ -291,6 +306,38 @@ def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bure
     back = bureau.run("nats-py", gone)
     assert back.status == ACCEPTED, back
     assert back.answer["data"]["accepted"] == gone["id"]
+    missed = bureau.answers(bureau.folder / "last")
+    assert {a["data"]["accepted"] for a in missed} == {gone["id"], *(e["id"] for e in filed.values())}
+    assert bureau.answers(bureau.folder / "last") == []
+
+
+def test_simulate_plays_a_publisher_and_explains(bureau: Publisher) -> None:
+    """With the seed of the agency alone, as in its own office."""
+    ours = {"YIQI_NATS_URL": bureau.local.nats.url, "YIQI_NATS_CA": str(bureau.ca)}
+    ours |= {"YIQI_NATS_SEED": str(bureau.local.seed(ME))}
+
+    def simulate(*options: str) -> tuple[int, Any, str]:
+        command = "from services.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", command, "publisher", "simulate", "--as", ME, *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**bureau.environment(), **ours, "PYTHONPATH": str(HERE.parents[1])},
+            cwd=bureau.folder,
+        )
+        return done.returncode, json.loads(done.stdout) if "--json" in options else done.stdout, done.stderr
+
+    status, told, said = simulate("--count", "2", "--json")
+    assert status == 0, said
+    assert [t["state"] for t in told] == ["accepted", "accepted"]
+    status, told, said = simulate("--bad", "--json")
+    assert status == 0, said
+    assert {t["mistake"]: t["state"] for t in told} == dict.fromkeys(MISTAKES, "rejected")
+    status, text, said = simulate("--bad", "--form", "F6")
+    assert status == 0, said
+    assert text.count("退回") == len(MISTAKES)
+    assert "时间必须带时区" in text
 
 
 def filled() -> bytes:
