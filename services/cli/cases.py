@@ -300,7 +300,9 @@ def _mark(service: str, n: int, state: str, by: str) -> None:
         async with common.database() as conn:
             done = await conn.execute(
                 text(
-                    f"update {service}.dead set state = :state, by = :by "
+                    # Who was told that it is kept is told otherwise, by the service.
+                    f"update {service}.dead set by = :by, state = case when code = 'later' and cast(:state as text) = 'discarded' "
+                    "then 'discard' else cast(:state as text) end "
                     "where n = :n and state in ('dead', 'retrying')"
                 ),
                 {"state": state, "by": by, "n": n},

@@ -272,6 +272,10 @@ PROBLEMS = {
         "The bus is away",
         "It is not known to be stored; send it again with the same id, it is never handled twice.",
     ),
+    "不受理此版本的事件": (
+        "No release handles this version",
+        "It was kept and is discarded; send it in a version that is published, under a new id.",
+    ),
     "": ("", ""),
 }
 """Title and detail by the Chinese title; without a detail the number of faults is told."""

@@ -3,6 +3,7 @@
 How it travels is not here: that is `shared/runtime`.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +17,7 @@ from shared.contracts.envelope import OUR_SOURCE, Envelope, derived_id, tracepar
 
 Class = Literal["in", "evt", "out", "audit"]
 PREFIX = "cn.gov.gz.sme."
+_MAJOR = re.compile(r"[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class EventType:
 
     Subjects: `sme.in.v1.<publisher>.<name>` from outside, `sme.evt.v1.<name>.<district>` between our
     services, `sme.out.v1.<publisher>.<name>` back to a publisher, `sme.audit.v1.<service>.<name>` for the record.
+    Two majors of one name are two of these, side by side on the same subject: whoever hears one hears the other.
     """
 
     name: str
@@ -173,6 +176,7 @@ MAIL_BOUNCED = EventType("mail.bounced", "evt", mail.MailBounced, ("notify",), (
 
 EVENT_ACCEPTED = EventType("event.accepted", "out", submission.EventAccepted, EVERYBODY, (*AGENCY, "intake"))
 EVENT_REJECTED = EventType("event.rejected", "out", submission.EventRejected, EVERYBODY, (*AGENCY, "intake"))
+EVENT_KEPT = EventType("event.kept", "out", submission.EventKept, EVERYBODY, AGENCY)
 
 CASE_MOVED = EventType("case.moved", "out", case.CaseMoved, ("review",), AGENCY)
 
@@ -211,6 +215,7 @@ EVENTS: tuple[EventType, ...] = (
     MAIL_BOUNCED,
     EVENT_ACCEPTED,
     EVENT_REJECTED,
+    EVENT_KEPT,
     CASE_MOVED,
     HISTORY_WRITTEN,
 )
@@ -219,12 +224,17 @@ EVENT_STATUS = Ask("event.status", answer.StatusAsked, answer.StatusTold, "intak
 EVENT_ANSWERS = Ask("event.answers", answer.AnswersAsked, answer.AnswersTold, "intake")
 ASKS: tuple[Ask, ...] = (EVENT_STATUS, EVENT_ANSWERS)
 
-_BY_NAME: dict[tuple[str, str], EventType] = {(e.cls, e.name): e for e in EVENTS}
+_BY_NAME: dict[tuple[str, str], tuple[EventType, ...]] = {
+    (e.cls, e.name): tuple(
+        sorted((o for o in EVENTS if (o.cls, o.name) == (e.cls, e.name)), key=lambda o: -o.major)
+    )
+    for e in EVENTS
+}
 CASE_EVENTS = (CASE_OPENED, CASE_ADVANCED, CASE_RETURNED, CASE_CLOSED, CASE_PUBLISHED)
 
 
 def of_subject(subject: str) -> tuple[EventType, str] | None:
-    """The event type that a subject carries, and its free token (publisher or district)."""
+    """The newest event type that a subject carries, and its free token (publisher or district)."""
     parts = subject.split(".")
     if len(parts) != 6 or parts[0] != "sme" or parts[2] != "v1":
         return None
@@ -233,7 +243,18 @@ def of_subject(subject: str) -> tuple[EventType, str] | None:
     else:
         token, name = parts[3], f"{parts[4]}.{parts[5]}"
     found = _BY_NAME.get((parts[1], name))
-    return (found, token) if found else None
+    return (found[0], token) if found else None
+
+
+def majors(type_: EventType) -> tuple[EventType, ...]:
+    """All that its subject carries, the newest first."""
+    return _BY_NAME[type_.cls, type_.name]
+
+
+def is_later(type_: EventType, ce_type: str) -> bool:
+    """It is the same event by a major that only a later release knows."""
+    digits = ce_type.removeprefix(f"{PREFIX}{type_.name}.v")
+    return _MAJOR.fullmatch(digits) is not None and int(digits) > majors(type_)[0].major
 
 
 def file_subject(publisher: str, sha256: str, index: int) -> str:

@@ -163,6 +163,17 @@ class EventRejected(Problem):
     rejected: Rejected
 
 
+class EventKept(Outbound):
+    """Feedback to a publisher: what it filed is of a later version than this release knows. It is kept, nothing need be
+    sent again; after the upgrade it is handled as of when it was received, and `event.accepted` or `event.rejected`
+    follows."""
+
+    kept: str
+    type: str
+    detail: str
+    detail_en: str
+
+
 class EarlierRow(Inbound):
     name: Short
     unit: Short

@@ -44,6 +44,10 @@ EVENTS: Mapping[str, tuple[str, str]] = {
     "mail.unknown": ("邮件送达不明", "不知道收信服务器是否接收；由人查明，机器不重发。"),
     "mail.bounced": ("邮件被退回", "发出以后退回。"),
     "event.accepted": ("已受理（答复）", "对发布者的答复：事件已经受理；errors 是需要注意的问题。"),
+    "event.kept": (
+        "已留存（答复）",
+        "对发布者的答复：事件的版本比本系统新，已经留存，升级后按收到时间办理并另行答复；无须重新报送。",
+    ),
     "event.rejected": (
         "不予受理（答复）",
         "对发布者的答复：RFC 9457 问题文档，逐条写明哪里、错在什么、依据哪一条。",
@@ -234,6 +238,9 @@ FIELDS: Mapping[str, str] = {
     "event": "答复事件",
     "EventAccepted.accepted": "已受理的事件编号",
     "EventAccepted.type": "已受理的事件类型",
+    "EventKept.kept": "已留存的事件编号",
+    "EventKept.type": "已留存的事件类型，带版本",
+    "EventKept.detail": "给人看的说明",
     "EventRejected.type": "问题类别（URN）",
     "EventRejected.status": "状态码，与 HTTP 同义",
     "Rejected.id": "事件编号；读不出时没有",

@@ -107,7 +107,7 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
         says = (e.pattern for e in EVENTS if user in e.says)
         hears = (subject for c in CONSUMERS if c.service == user for subject in _hears(c))
         asked = (ask.pattern for ask in ASKS if ask.hears == user)
-        return Allowed((*says, *dict.fromkeys((*hears, *MORE[user]))), (*mine, *asked))
+        return Allowed(tuple(dict.fromkeys((*says, *hears, *MORE[user]))), (*mine, *asked))
     match user:
         case "provisioner":
             above = ("CREATE", "UPDATE", "INFO", "SNAPSHOT", "RESTORE")
@@ -131,7 +131,9 @@ def allowed(user: str, agencies: Collection[str] = ()) -> Allowed:
             # known ways around such lists are of subscriptions; what is published has one literal subject.
             listed = tuple(_of(cls, code) for code in sorted(agencies) for cls in SPOKEN)
             return Allowed(
-                (*speaks, _of("file", "*")), (*mine, _of("out", "*")), (*listed, _of("file", OURS))
+                (*dict.fromkeys(speaks), _of("file", "*")),
+                (*mine, _of("out", "*")),
+                (*listed, _of("file", OURS)),
             )
         case "door":
             # One by one: it has no business with files of ours, nor with those for whom the desk speaks.

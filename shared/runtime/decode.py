@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, from_json
 
 from shared.contracts import registry
@@ -31,6 +31,20 @@ from shared.contracts.types import Finding
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PLAIN = re.compile(r"[!-~]{1,128}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+MALFORMED = (ValidationError, ValueError, RecursionError)
+
+
+LATER = "later"
+"""The code of what only a later release can handle; its `why` is the type, by which that release finds it."""
+
+
+class _Unknown(BaseModel):
+    """Data whose model a later release has."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+_UNKNOWN = Envelope[_Unknown]
 
 
 class Unstorable(ValueError):
@@ -94,28 +108,26 @@ def decode(raw: Raw, heard: Mapping[str, EventType], offset: timedelta = timedel
     found = registry.of_subject(raw.subject)
     if found is None or found[0].name not in heard or not _TOKEN.fullmatch(found[1]):
         return Dead(raw, "subject", "no such event on this subject")
-    type_, token = found
+    newest, token = found
     body = raw.body
     try:
         if is_binary(raw.headers):
             body = binary_to_structured(raw.headers or {}, raw.body)
-        # To the letter of the published schema: `"1"` is no number, and 0 is no moment.
-        event = type_.envelope.model_validate_json(body, strict=True)
-        if b"NaN" in body or b"Infinity" in body:
-            _strictly(body)
-        # The substring first: the pattern alone would cost more than all of the validation.
-        if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
-            raise Unstorable(Unstorable.__doc__)
-    except (ValidationError, ValueError, RecursionError) as error:
+        type_, event = _read(newest, raw, body)
+    except MALFORMED as error:
         return _malformed(raw, body, error)
-    if event.type != type_.ce_type:
-        why = problem("type", "事件类型与主题不符", f"主题应承载 {type_.ce_type}")
+    later = registry.is_later(newest, event.type)
+    if event.type != type_.ce_type and not later:
+        carried = "、".join(t.ce_type for t in registry.majors(newest))
+        why = problem("type", "事件类型与主题不符", f"主题应承载 {carried}")
         return Dead(raw, "type", "type does not match subject", why, event.id)
     if (event.publisher != token) if type_.cls == "in" else (event.source != OUR_SOURCE):
         why = problem(
             "identity", "发布者与主题不符", f"source 应为 urn:cn:gov:gz:{token}:<系统名>", status=403
         )
         return Dead(raw, "identity", "source is not the publisher of the subject", why, event.id, event.type)
+    if later:
+        return Dead(raw, LATER, event.type, None, event.id, event.type)
     key = _uuid(event.source.encode(), event.id.encode())
     return Item(type_, event, token, key, _uuid(body), raw.at + offset, raw)
 
@@ -127,6 +139,48 @@ def _strictly(body: bytes) -> None:
     except ValueError as error:
         found = InitErrorDetails(type="json_invalid", input=None, ctx={"error": str(error)})
         raise ValidationError.from_exception_data("JSON", [found]) from None
+
+
+def _read(newest: EventType, raw: Raw, body: bytes) -> tuple[EventType, Envelope[Any]]:
+    """By the newest version, which nearly every event is of; else by its own; else by its attributes alone, if it is of
+    one that only a later release knows."""
+    event: Envelope[Any] | None = None
+    try:
+        event = _valid(newest.envelope, body)
+        says = event.type
+    except MALFORMED as error:
+        fault = error
+        says = _plain(_head(raw, body).get("type")) or ""
+    if registry.is_later(newest, says):
+        return newest, _valid(_UNKNOWN, body)
+    for type_ in registry.majors(newest)[1:]:
+        if type_.ce_type == says:
+            return type_, _valid(type_.envelope, body)
+    if event is None:
+        raise fault
+    return newest, event
+
+
+def _valid(envelope: type[Envelope[Any]], body: bytes) -> Envelope[Any]:
+    # To the letter of the published schema: `"1"` is no number, and 0 is no moment.
+    event = envelope.model_validate_json(body, strict=True)
+    if b"NaN" in body or b"Infinity" in body:
+        _strictly(body)
+    # The substring first: the pattern alone would cost more than all of the validation.
+    if (b"\\u0000" in body or b"\0" in body) and _NUL.search(body):
+        raise Unstorable(Unstorable.__doc__)
+    return event
+
+
+def _head(raw: Raw, body: bytes) -> Mapping[str, Any]:
+    """What the event says of itself, as far as it can be read at all."""
+    if is_binary(raw.headers):
+        return binary_attributes(raw.headers or {})
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
@@ -142,9 +196,7 @@ def _malformed(raw: Raw, body: bytes, error: Exception) -> Dead:
         errors = [nul(where) for where in islice(_nuls(document, ()), MOST)]
     detail = "文本中不能有 U+0000" if isinstance(error, Unstorable) else f"共{len(errors) or 1}处错误"
     why = problem("validation", "事件不符合接口契约", detail, errors)
-    head = document if isinstance(document, dict) else {}
-    if is_binary(raw.headers):
-        head = binary_attributes(raw.headers or {})
+    head = _head(raw, body)
     places = ", ".join(f"{e.code} at {e.pointer}" for e in errors[:5]) or type(error).__name__
     return Dead(raw, "schema", places[:500], why, _plain(head.get("id")), _plain(head.get("type")))
 

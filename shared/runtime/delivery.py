@@ -9,7 +9,6 @@ leaves either nothing, or rows that the sweeper publishes again under the same i
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,11 +25,11 @@ from pydantic import BaseModel
 from shared.contracts import registry
 from shared.contracts.english import in_english
 from shared.contracts.problem import Problem, problem
-from shared.contracts.registry import EVENT_REJECTED, EventType
-from shared.contracts.submission import EventRejected, Rejected
+from shared.contracts.registry import EVENT_REJECTED, EventType, majors
 from shared.runtime import metrics, spans, traces
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, passes
+from shared.runtime.dead import bury, claim, give_up, rejection
 from shared.runtime.decode import Dead, Item, Raw, decode
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.streams import STREAM_OF
@@ -58,11 +57,6 @@ MOST_TRIES = 3
 
 class TooBig(ValueError):
     """what would be said is more than a stream takes"""
-
-
-def _text(said: str) -> str:
-    """A text that PostgreSQL takes, of one that anybody may have written."""
-    return said.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def outage(error: BaseException) -> bool:
@@ -109,7 +103,7 @@ class Tx:
 
     def refuse(self, item: Item, why: Problem) -> None:
         """The event is well formed and may not be followed: tell its publisher exactly why."""
-        self.answer(item, EVENT_REJECTED, _rejection(why, item.raw, item.event.id, item.event.type))
+        self.answer(item, EVENT_REJECTED, rejection(why, item.raw, item.event.id, item.event.type))
         self.after.append(metrics.REFUSED.labels(item.type.name).inc)
 
     def wait(self, item: Item, why: Problem) -> None:
@@ -124,13 +118,6 @@ class Tx:
             self.dead.append(
                 Dead(item.raw, "waited", "speaks of nothing known", why, item.event.id, item.event.type)
             )
-
-
-def _rejection(why: Problem, raw: Raw, id_: str | None, type_: str | None) -> EventRejected:
-    return EventRejected(
-        **dict(why),
-        rejected=Rejected(id=id_, type=type_, subject=raw.subject, stream=raw.stream, seq=raw.seq),
-    )
 
 
 def _runs(items: Sequence[Item]) -> list[list[Item]]:
@@ -291,7 +278,7 @@ class Delivery:
                 await handler(tx, fresh)
                 fresh = [item for item in fresh if item.key not in tx.without_effect]
                 self._remember(conn, fresh)
-            self._bury(tx)
+            bury(tx, self.service)
             self._owe(conn, tx.said)
         for step in tx.after:
             step()
@@ -342,48 +329,6 @@ class Delivery:
             f"select * from unnest(cast(:keys as uuid[]), cast(:digests as uuid[]){tokens}) on conflict do nothing",
             values,
             at_least=len(items),
-        )
-
-    def _bury(self, tx: Tx) -> None:
-        if not tx.dead:
-            return
-        dead = list({(d.raw.stream, d.raw.seq): d for d in tx.dead}.values())
-        for d in dead:
-            tx.after.append(metrics.DEAD.labels(self.service, d.code).inc)
-            token = d.raw.subject.split(".")[3] if d.raw.subject.startswith("sme.in.") else None
-            if d.problem is not None and token:
-                # The address of the answer is the subject's token, which the bus has proven; the id of the
-                # answer follows from the place in the stream, because the event's own id may be missing.
-                tx.say(
-                    EVENT_REJECTED,
-                    token,
-                    _rejection(d.problem, d.raw, d.id, d.type),
-                    d.raw.stream,
-                    d.raw.seq,
-                    d.code,
-                    trace=traces.of_raw(d.raw),
-                )
-        tx.conn.later(
-            f"insert into {self.service}.dead (stream, seq, subject, headers, body, received, code, why) "
-            "select * from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
-            "cast(:headers as jsonb[]), cast(:body as bytea[]), cast(:received as timestamptz[]), "
-            "cast(:code as text[]), cast(:why as text[])) as new (stream, seq) "
-            # Delivered again after a crash before the ack: it lies there already.
-            f"where not exists (select 1 from {self.service}.dead as old "
-            "where old.stream = new.stream and old.seq = new.seq and old.state = 'dead')",
-            {
-                "stream": [d.raw.stream for d in dead],
-                "seq": [d.raw.seq for d in dead],
-                "subject": [_text(d.raw.subject) for d in dead],
-                "headers": [
-                    json.dumps({_text(name): _text(value) for name, value in (d.raw.headers or {}).items()})
-                    for d in dead
-                ],
-                "body": [d.raw.body for d in dead],
-                "received": [d.raw.at for d in dead],
-                "code": [d.code for d in dead],
-                "why": [d.why for d in dead],
-            },
         )
 
     def _owe(self, conn: Connection, said: Sequence[Message]) -> None:
@@ -469,29 +414,29 @@ class Delivery:
                     return
 
     async def replay(self) -> None:
-        """Give the dead rows that a person marked `replay` their effect, through the same door. One that ends the
-        process is tried once more by the next, and then left (`retrying`) to a person again."""
-        while True:
-            async with self.engine.connect() as conn:
-                row = (
-                    await conn.execute(
-                        f"update {self.service}.dead set state = case state when 'replay' then 'replaying' "
-                        f"else 'retrying' end where n = (select n from {self.service}.dead "
-                        "where state in ('replay', 'replaying') order by n limit 1) returning *"
-                    )
-                ).one_or_none()
-            if row is None:
-                return
+        """Give their effect to the dead rows that a person has marked, and to what an earlier release has kept for this
+        one, through the same door."""
+        last = 0
+        known = [t.ce_type for heard, _ in self.handlers.values() for e in heard.values() for t in majors(e)]
+        while row := await claim(self.engine, self.service, known, last):
+            last = row.n
             # Nobody would deliver it again: it has had all its deliveries.
             raw = Raw(
                 row.subject, bytes(row.body), row.headers, row.stream, row.seq, row.received, len(WAITS) + 1
             )
+            state = "discarded" if row.state == "discard" else "replayed"
             found = registry.of_subject(raw.subject)
             for consumer, (heard, _) in self.handlers.items():
-                if found and found[0].name in heard:
-                    await self.handle(consumer, [raw], timed=False)
+                if not found or found[0].name not in heard:
+                    continue
+                if row.state == "discard":
+                    async with self.transaction() as tx:
+                        give_up(tx, decode(raw, heard))
+                elif await self.handle(consumer, [raw], timed=False):
+                    state = "replay"  # what it speaks of may still come: it waits here
             # Only now: after a crash in between it is replayed again, which the inbox makes harmless.
             async with self.engine.begin() as conn:
                 await conn.execute(
-                    f"update {self.service}.dead set state = 'replayed' where n = :n", {"n": row.n}
+                    f"update {self.service}.dead set state = :state where n = :n",
+                    {"state": state, "n": row.n},
                 )

@@ -56,7 +56,7 @@ def _stream(name: str, subjects: list[str], max_bytes: int, **more: Any) -> Stre
 GIB = 1024**3
 STREAMS = (
     # Listed one by one: an unknown type has no stream, so its publisher is told at once instead of never.
-    _stream(IN, [e.pattern for e in EVENTS if e.cls == "in"], 4 * GIB),
+    _stream(IN, list(dict.fromkeys(e.pattern for e in EVENTS if e.cls == "in")), 4 * GIB),
     _stream(EVT, ["sme.evt.v1.*.*.*"], 8 * GIB),
     _stream(OUT, ["sme.out.v1.*.*.*"], 2 * GIB),
     # Nobody consumes it: it is read from its beginning when somebody compares.
@@ -106,7 +106,7 @@ class Consumer:
             ack_wait=ACK_WAIT,
             max_deliver=20,
             max_ack_pending=4000,
-            filter_subjects=[e.pattern for e in self.events],
+            filter_subjects=list(dict.fromkeys(e.pattern for e in self.events)),
         )
 
 

@@ -146,17 +146,18 @@ class _Look:
         lines = []
         for service in SERVICES:
             sql = (
-                f"select count(*) as n, now() - min(at) as age from {service}.dead "
-                "where state not in ('replayed', 'discarded')"
+                f"select code = 'later' as later, count(*) as n, now() - min(at) as age from {service}.dead "
+                "where state not in ('replayed', 'discarded') group by 1 order by 1"
             )
-            (row,) = await self.conn.read(sql)
-            if not row.n:
-                continue
-            told = f"{service} {row.n}条，最早的已{lasted(row.age)}"
-            do = (
-                f"yiqi dead list；修复后 yiqi dead replay {service} 序号，或 yiqi dead discard {service} 序号"
-            )
-            lines.append(topic.fault(told, do) if row.age > DEAD_FOR else topic.attention(told, do))
+            for row in await self.conn.read(sql):
+                told = f"{service} {row.n}条，最早的已{lasted(row.age)}"
+                if row.later:
+                    # No fault of ours, and none that anybody can mend here: the publishers know that it is kept.
+                    do = f"升级后自动办理；不会升级的（发布者写错了版本）yiqi dead discard {service} 序号"
+                    lines.append(topic.attention(f"{told}（更新版本的事件，已留存）", do))
+                    continue
+                do = f"yiqi dead list；修复后 yiqi dead replay {service} 序号，或 yiqi dead discard {service} 序号"
+                lines.append(topic.fault(told, do) if row.age > DEAD_FOR else topic.attention(told, do))
         return lines or [topic.good("没有")]
 
     async def queue(self, topic: Topic) -> Sequence[Line]:
