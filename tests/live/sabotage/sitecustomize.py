@@ -94,6 +94,23 @@ def halfway(pending: ModuleType) -> None:
     pending._become = becoming  # type: ignore[attr-defined]
 
 
+def later(registry: ModuleType) -> None:
+    """A release that knows the next major of an event: one field more, and required, so neither reads the other."""
+
+    class SubmissionFiled2(registry.submission.SubmissionFiled):  # type: ignore[misc, name-defined]
+        channel: str
+
+    of = registry.SUBMISSION_FILED
+    second = registry.EventType(of.name, of.cls, SubmissionFiled2, of.says, of.hears, major=2)
+    registry.EVENTS += (second,)  # type: ignore[attr-defined]
+    registry._BY_NAME[of.cls, of.name] = (second, of)
+
+
+def strict(registry: ModuleType) -> None:
+    """The promise broken: what only a later release can know is a fault of its publisher."""
+    registry.is_later = lambda *_: False  # type: ignore[attr-defined]
+
+
 CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
     "hasten": ("shared.runtime.streams", hasten),
     "idle": ("shared.runtime.service", idle),
@@ -102,6 +119,8 @@ CHANGES: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
     "impatient": ("shared.runtime.delivery", impatient),
     "bare": ("shared.runtime.shim", bare),
     "forget": ("services.notify.store", forget),
+    "later": ("shared.contracts.registry", later),
+    "strict": ("shared.contracts.registry", strict),
     "halfway": ("services.notify.pending", halfway),
 }
 
