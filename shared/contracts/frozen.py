@@ -177,9 +177,10 @@ def _json(schema: Schema) -> str:
         node.pop("default", None)
         if node.get("pattern") == TEXT:
             del node["pattern"]
-        if node.get("additionalProperties") == {"$ref": "#/$defs/Json"}:
-            del node["additionalProperties"]
-        node.get("$defs", {}).pop("Json", None)
+        for anything in ("Json", "Ignored"):
+            if node.get("additionalProperties") == {"$ref": f"#/$defs/{anything}"}:
+                del node["additionalProperties"]
+            node.get("$defs", {}).pop(anything, None)
     return json.dumps(bare)
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from math import isfinite
+from sys import float_info
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -47,6 +47,7 @@ NUMBER = r"^-?[0-9]{1,12}(\.[0-9]{1,10})?$"
 
 SAFE = 2**53 - 1
 """The largest whole number that every JSON library keeps (RFC 8259, 6)."""
+MAX = float_info.max
 BOUND = 10**12
 """No figure of a notice comes near: what is as large has a wrong unit."""
 
@@ -97,8 +98,9 @@ def integral(value: Any) -> Any:
 
 
 def _strange(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
-    if isinstance(value, float):
-        if not isfinite(value):
+    if isinstance(value, (int, float)):
+        # Also a whole number that is infinite to whoever reads numbers as JavaScript does.
+        if not -MAX <= value <= MAX:
             yield path
     elif isinstance(value, dict):
         for key, one in value.items():

@@ -1,7 +1,6 @@
 """The published JSON Schema of an event: what the services accept, to the letter, and nothing that they refuse.
 
-Where schemas are kept, and what may change in them, is not here. What a schema cannot say: that a publisher speaks for
-itself (`source` against the subject), that a body is at most 1 MiB, 200 levels deep and UTF-8.
+Where schemas are kept, and what may change in them, is not here.
 """
 
 from collections.abc import Iterator
@@ -20,17 +19,39 @@ URN = "urn:cn:gov:gz:sme:schema:"
 TEXT = r"^[^\x00]*$"
 """PostgreSQL keeps no U+0000, in neither text nor jsonb."""
 
-LARGEST = 1.7976931348623157e308
-JSON: dict[str, Any] = {
-    "description": "任意 JSON 值：数为有限数，文本中没有 U+0000",
-    "pattern": TEXT,
-    "minimum": -LARGEST,
-    "maximum": LARGEST,
-    "items": {"$ref": "#/$defs/Json"},
-    "propertyNames": {"pattern": TEXT},
-    "additionalProperties": {"$ref": "#/$defs/Json"},
+UNSAID = {
+    "identity": "source 中的发布者须是发布所用主题的发布者，总线以账户为准",
+    "unicode": "文本须是完整的 Unicode 字符，不得有单独的代理项（如 \\ud800）",
+    "depth": "嵌套不超过约200层",
+    "size": "整个事件（含主题和消息头）不超过1 MiB",
 }
-"""Without `type`: each keyword speaks of its own kind of value only. 1e400 is Infinity to most libraries."""
+"""What we refuse and no schema can say; all else is said. Whoever speaks is proven by the bus; half a character, depth
+and size are lost in the document that a validator is given."""
+
+LARGEST = 1.7976931348623157e308
+
+
+def _json(name: str, description: str, **more: Any) -> dict[str, Any]:
+    return {
+        "description": description,
+        **more,
+        "pattern": TEXT,
+        "items": {"$ref": f"#/$defs/{name}"},
+        "propertyNames": {"pattern": TEXT},
+        "additionalProperties": {"$ref": f"#/$defs/{name}"},
+    }
+
+
+JSON = _json(
+    "Json",
+    "任意 JSON 值：数为有限数，文本中没有 U+0000",
+    # 1e400 is Infinity to most libraries. ajv asks no bounds of that, but says that it is no number.
+    type=["null", "boolean", "number", "string", "array", "object"],
+    minimum=-LARGEST,
+    maximum=LARGEST,
+)
+IGNORED = _json("Ignored", "本系统不读的 JSON 值；文本中没有 U+0000")
+"""Both are about every kind of value at once: each keyword speaks of its own kind only."""
 
 RAW = {"date-time": "Moment", "date": "Day", "uuid": "Id", "integer": "Whole", "number": "Number"}
 
@@ -53,6 +74,7 @@ def of_event(type_: EventType, minor: int = 0) -> Schema:
     """The structured document of an event, whole: envelope and data."""
     made = of_model(type_.envelope, urn(type_, minor), type_.payload)
     made["description"] = "：".join(words.EVENTS.get(type_.name, (type_.name,)))
+    made["$comment"] = "本 schema 说不出的：" + "；".join(UNSAID.values())
     head = made["properties"]
     head["type"] = {"const": type_.ce_type, "description": words.FIELDS["type"]}
     if type_.cls == "in":
@@ -76,7 +98,7 @@ def of_model(model: type[BaseModel], id_: str, *more: type[BaseModel]) -> Schema
     bases = {m.__name__: tuple(c.__name__ for c in m.__mro__) for m in (model, *more)}
     parts = {**made["$defs"], model.__name__: made}
     for title, part in parts.items():
-        if title == "Json":
+        if title in ("Json", "Ignored"):
             continue
         part.pop("description", None)  # a docstring is for who changes the code
         if said := words.MODELS.get(title):
@@ -92,7 +114,7 @@ def complete(schema: Schema, id_: str) -> Schema:
     defs = schema.setdefault("$defs", {})
     for node in list(nodes(schema)):
         _say(node)
-    defs["Json"] = JSON
+    defs |= {"Json": JSON, "Ignored": IGNORED}
     said = {"$schema": DIALECT, "$id": id_}
     return said | {key: value for key, value in schema.items() if key not in said}
 
@@ -106,9 +128,11 @@ def _say(node: Schema) -> None:
         # Open: what a reader does not know, it lets pass; what cannot be stored, the door refuses.
         node["propertyNames"] = {"pattern": TEXT}
         if node.get("additionalProperties", True) is True:
-            node["additionalProperties"] = {"$ref": "#/$defs/Json"}
-    if node.get("pattern", TEXT) != TEXT and "maxLength" not in node:
-        # `$` of Python, PHP and Java stands before a last line end, too; that of JavaScript, Go and Rust does not.
+            node["additionalProperties"] = {
+                "$ref": f"#/$defs/{'Ignored' if 'properties' in node else 'Json'}"
+            }
+    if node.get("pattern", TEXT) != TEXT and node.get("format") not in ("date", "uuid"):
+        # Of these two all texts are as long as may be. `$` of Python, PHP and Java stands before a last line end, too; that of JavaScript, Go and Rust does not.
         node["not"] = {"pattern": "\\n"}
 
 
