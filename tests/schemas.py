@@ -4,6 +4,7 @@ Only what pydantic writes into a schema is known here; `hypothesis-jsonschema` d
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -19,6 +20,7 @@ ANYTHING: Strategy = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
     max_leaves=6,
 )
+_ANY_TEXT = r"^[^\x00]*$"
 _FORMATS: dict[str, Strategy] = {
     "date-time": st.builds(
         lambda at, minutes: at.replace(tzinfo=timezone(timedelta(minutes=15 * minutes))).isoformat(),
@@ -42,6 +44,8 @@ def good(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Strategy
     if "anyOf" in schema:
         return st.one_of([good(one, root) for one in schema["anyOf"]])
     kind = schema.get("type")
+    if isinstance(kind, list):
+        return ANYTHING
     if kind == "object":
         return _object(schema, root)
     if kind == "array":
@@ -57,14 +61,17 @@ def good(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Strategy
         )
         return st.integers(low, schema.get("maximum"))
     if kind == "number":
-        return st.floats(schema.get("minimum"), schema.get("maximum"), allow_nan=False, allow_infinity=False)
+        low, high = (schema.get(f"exclusive{end}", schema.get(end.lower())) for end in ("Minimum", "Maximum"))
+        open_ = {"exclude_min": "exclusiveMinimum" in schema, "exclude_max": "exclusiveMaximum" in schema}
+        return st.floats(low, high, allow_nan=False, allow_infinity=False, **open_)
     return {"boolean": st.booleans(), "null": st.none()}.get(kind or "", ANYTHING)
 
 
 def _string(schema: dict[str, Any]) -> Strategy:
     if "format" in schema:
-        return _FORMATS[schema["format"]]
-    if "pattern" in schema:
+        pattern = re.compile(schema.get("pattern", ""))
+        return _FORMATS[schema["format"]].filter(lambda text: pattern.search(text) is not None)
+    if schema.get("pattern", _ANY_TEXT) != _ANY_TEXT:
         return st.from_regex(schema["pattern"].removesuffix("$") + r"\Z").map(lambda text: text.rstrip("\n"))
     low, most = schema.get("minLength", 0), schema.get("maxLength", 30)
     short = st.text(_SIGNS, min_size=low, max_size=min(most, low + 20))
