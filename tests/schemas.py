@@ -62,8 +62,14 @@ def good(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Strategy
         return st.integers(low, schema.get("maximum"))
     if kind == "number":
         low, high = (schema.get(f"exclusive{end}", schema.get(end.lower())) for end in ("Minimum", "Maximum"))
-        open_ = {"exclude_min": "exclusiveMinimum" in schema, "exclude_max": "exclusiveMaximum" in schema}
-        return st.floats(low, high, allow_nan=False, allow_infinity=False, **open_)
+        return st.floats(
+            low,
+            high,
+            allow_nan=False,
+            allow_infinity=False,
+            exclude_min="exclusiveMinimum" in schema,
+            exclude_max="exclusiveMaximum" in schema,
+        )
     return {"boolean": st.booleans(), "null": st.none()}.get(kind or "", ANYTHING)
 
 
