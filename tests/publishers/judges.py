@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from jsonschema import Draft202012Validator, FormatChecker
 
 from shared.contracts.registry import EventType
 from shared.contracts.schemas import of_event
-from shared.runtime.decode import Dead, Raw, decode
+from shared.runtime.decode import Dead, Item, Raw, decode
 from tests.publishers import node
 
 AT = datetime(2025, 3, 3, tzinfo=UTC)
@@ -34,6 +35,20 @@ def services(type_: EventType, body: bytes) -> Verdict:
         return Verdict(good=True)
     errors = found.problem.errors if found.problem else ()
     return Verdict(False, " ".join([found.code, *(f"{e.pointer} {e.code}" for e in errors[:1])]))
+
+
+def binary(type_: EventType, body: bytes) -> Verdict | None:
+    """The same in binary mode; None of what has none: no document, or attributes that are no plain texts."""
+    try:
+        document = json.loads(body.decode(), parse_constant=_no_json)
+        data = json.dumps(document.pop("data")).encode()
+        headers = {f"ce-{name}": quote(value) for name, value in document.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if "ce-specversion" not in headers:
+        return None  # it is what binary mode is known by
+    found = decode(Raw(type_.subject(TOKEN), data, headers, "SME_IN", 1, AT), {type_.name: type_})
+    return Verdict(isinstance(found, Item), found.why if isinstance(found, Dead) else "")
 
 
 @cache

@@ -96,6 +96,18 @@ def test_golden_examples_are_good_to_all(tmp_path: Path) -> None:
     ] == []
 
 
+def test_binary_mode_gets_the_verdict_of_structured_mode() -> None:
+    """Where a header can say what the attribute says."""
+    counted: Counter[bool] = Counter()
+    for one in made(2000):
+        found = judges.binary(one.type, one.body)
+        if found is not None:
+            ours = judges.services(one.type, one.body).good
+            assert found.good == ours, (one.kind, one.body[-300:], found.why)
+            counted[found.good] += 1
+    assert min(counted.values()) > 400
+
+
 def _without(*words: str) -> Callable[[EventType], dict[str, Any]]:
     """The schema as if it did not know these keywords."""
 
