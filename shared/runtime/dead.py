@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 KEPT = "已留存，系统升级后按收到时间办理，无须重新报送"
 KEPT_EN = "Kept: after our upgrade it is handled as of when it was received. Do not send it again."
 
+AT_ONCE = 100
+"""Rows of one sweep, which has other things to do each second."""
+
 CLAIM = """
 update {0}.dead set state = case state when 'discard' then state when 'replaying' then 'retrying' else 'replaying' end
 where n = (
-  select n from {0}.dead where n > :last
-  and (state in ('replay', 'replaying', 'discard') or state = 'dead' and code = :later and why = any(:known))
+  select n from {0}.dead where state in ('replay', 'replaying', 'discard', 'dead') and n > :last
+  and (state <> 'dead' or code = :later and why = any(:known))
   order by n limit 1 for update skip locked
 ) returning *
 """

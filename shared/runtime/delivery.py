@@ -29,7 +29,7 @@ from shared.contracts.registry import EVENT_REJECTED, EventType, majors
 from shared.runtime import metrics, spans, traces
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, passes
-from shared.runtime.dead import bury, claim, give_up, rejection
+from shared.runtime.dead import AT_ONCE, bury, claim, give_up, rejection
 from shared.runtime.decode import Dead, Item, Raw, decode
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.streams import STREAM_OF
@@ -418,7 +418,10 @@ class Delivery:
         one, through the same door."""
         last = 0
         known = [t.ce_type for heard, _ in self.handlers.values() for e in heard.values() for t in majors(e)]
-        while row := await claim(self.engine, self.service, known, last):
+        for _ in range(AT_ONCE):
+            row = await claim(self.engine, self.service, known, last)
+            if row is None:
+                return
             last = row.n
             # Nobody would deliver it again: it has had all its deliveries.
             raw = Raw(
