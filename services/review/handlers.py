@@ -35,9 +35,9 @@ from shared.notices.model import Form, Notice
 from shared.notices.stages import CLOCK
 from shared.runtime import metrics
 from shared.runtime.decode import Item
-from shared.runtime.delivery import Tx
+from shared.runtime.delivery import WAITS, Tx
 from shared.runtime.service import Context, Service
-from shared.runtime.streams import BEFORE_REVIEW, unfinished_since
+from shared.runtime.streams import BEFORE_CASES, BEFORE_REVIEW, unfinished_since
 
 log = logging.getLogger("yiqi.review")
 
@@ -92,6 +92,8 @@ class Batch:
 
 
 class Review:
+    context: Context
+
     def __init__(self) -> None:
         self.notices: dict[str, CompiledNotice] = {}
         self.owing: frozenset[str] = frozenset()
@@ -105,6 +107,7 @@ class Review:
         another start, with another file, may know."""
 
     async def setup(self, context: Context) -> None:
+        self.context = context
         self.notices = load_all(context.settings.notices)
         self.owing = frozenset(id_ for id_, one in self.notices.items() if one.notice.duties)
         self.calendar = Calendar.load(context.settings.calendars)
@@ -244,6 +247,9 @@ class Review:
                 settled[item.key] = await self._settled(tx, item)
         named = {id_ for item in items for id_ in _named(item, settled.get(item.key))}
         batch = Batch(await store.cases(tx.conn, named, self.owing))
+        unread: datetime | None = None
+        if any(item.raw.deliveries > len(WAITS) for item in items):
+            unread = await unfinished_since(self.context.jetstream, BEFORE_CASES)
         for item in items:
             data = item.data
             if isinstance(data, DecisionsSettled):
@@ -262,7 +268,7 @@ class Review:
                 self._all(tx, item, batch, data.decisions, hold=data.hold)
             elif (case := batch.at(self, data.case, item.received)) is None:
                 # Its filing may still wait on the other stream, behind an outage.
-                tx.wait(item, problem("case", "没有这个项目", "请核对项目的 case", status=404))
+                tx.wait(item, problem("case", "没有这个项目", "请核对项目的 case", status=404), unread)
             else:
                 self._one(tx, item, batch, case)
         await self._tell(tx, batch)

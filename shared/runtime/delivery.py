@@ -46,6 +46,10 @@ in the outbox for ever, so it is never put there."""
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between the attempts of an event that speaks of something that is not known yet."""
+LONGER = (60.0, 120.0, 240.0)
+"""The same, while what was said before it still lies unread: an hour's backlog takes its time."""
+MOST_WAITS = 18
+"""Deliveries after which it waits no more; the bus itself gives a message up after `max_deliver`."""
 
 MOST_AGAIN = 12
 """Attempts, over about half a minute, after which what meets another every time is a fault and not a race."""
@@ -106,13 +110,15 @@ class Tx:
         self.answer(item, EVENT_REJECTED, rejection(why, item.raw, item.event.id, item.event.type))
         self.after.append(metrics.REFUSED.labels(item.type.name).inc)
 
-    def wait(self, item: Item, why: Problem) -> None:
+    def wait(self, item: Item, why: Problem, unread: datetime | None = None) -> None:
         """What the event speaks of is not known: it may be on its way by another stream, so the event comes again
         later, as if nothing had been; after all of `WAITS` it is dead, and its publisher is told why. Crashes spend
-        deliveries too: that many of them are not yet that much time."""
+        deliveries too: that many of them are not yet that much time. `unread` is since when something lies on the bus
+        that may bring it; while that was said before the event, nobody knows that it will not."""
         self.without_effect.add(item.key)
         waited = (self.now - item.received).total_seconds()
-        if item.raw.deliveries <= len(WAITS) or waited < sum(WAITS):
+        before = unread is not None and unread < item.raw.at and item.raw.deliveries < MOST_WAITS
+        if item.raw.deliveries <= len(WAITS) or waited < sum(WAITS) or before:
             self.waits.append(item)
         else:
             self.dead.append(
@@ -176,7 +182,8 @@ class Delivery:
             for item in (item for tx in done for item in tx.had):
                 lag = metrics.LAG.labels(consumer, item.type.name)
                 lag.observe(max(0.0, now - item.raw.at.timestamp()))
-        return {i.raw.seq: WAITS[min(i.raw.deliveries, len(WAITS)) - 1] for tx in done for i in tx.waits}
+        pauses = WAITS + LONGER
+        return {i.raw.seq: pauses[min(i.raw.deliveries, len(pauses)) - 1] for tx in done for i in tx.waits}
 
     async def alone(self, consumer: str, raw: Raw) -> dict[int, float]:
         """`handle` of a message that may be what ends every process. It is noted first, so that the next process knows

@@ -120,6 +120,10 @@ CONSUMERS = tuple(
 BEFORE_REVIEW = tuple(c for c in CONSUMERS if c.durable in ("intake-in", "review-in", "review-evt"))
 """Those that must have finished with what was said before a moment, for review to have heard all of it."""
 
+BEFORE_CASES = tuple(c for c in BEFORE_REVIEW if c.durable != "review-in")
+"""Those of them that may still bring a case. Not those that speak of one: the first that speaks of none would hold up
+all the others."""
+
 
 async def unfinished_since(js: JetStreamContext, consumers: Iterable[Consumer]) -> datetime | None:
     """When the oldest message was stored that one of these consumers has not finished with; None when there is none.

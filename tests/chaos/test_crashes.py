@@ -109,7 +109,10 @@ async def _replayed(here: Field, which: str) -> int:
 
         async def done() -> bool:
             left = [
-                await db.fetchval(f"select count(*) from {s}.dead where state = 'replay'") for s in SERVICES
+                await db.fetchval(
+                    f"select count(*) from {s}.dead where state like 'replay%' and state <> 'replayed'"
+                )
+                for s in SERVICES
             ]
             return not any(left)
 

@@ -12,20 +12,23 @@ import nats
 import pytest
 from nats.js import JetStreamContext
 
-from services.review import parties, store
+from services.review import handlers, parties, store
 from services.review.decide import open_case
 from services.review.handlers import GRACE, Review
 from shared.contracts import registry
+from shared.contracts.case import DecisionMade
 from shared.contracts.submission import SubmissionAccepted
 from shared.contracts.types import Party
+from shared.runtime import delivery
 from shared.runtime.clock import Clock
 from shared.runtime.database import connect
-from shared.runtime.delivery import Delivery
+from shared.runtime.decode import Raw
+from shared.runtime.delivery import MOST_WAITS, Delivery
 from shared.runtime.embedded import Nats, Postgres, eventually
 from shared.runtime.publisher import Publisher
 from shared.runtime.service import Context
 from shared.runtime.settings import Settings
-from shared.runtime.streams import CONSUMERS, IN, provision, unfinished_since
+from shared.runtime.streams import CONSUMERS, EVT, IN, provision, unfinished_since
 
 FOLDER = Path(__file__).parents[1] / "examples" / "yongping"
 NOTICE = "yongping-workshops-2026"
@@ -47,9 +50,9 @@ class World:
         await self.review.tick(self.context)
         return await self.stage()
 
-    async def hear(self) -> None:
+    async def hear(self, durable: str = "review-in", stream: str = IN) -> None:
         """As the service would: what lay on the bus is read, and done with."""
-        reader = await self.js.pull_subscribe_bind("review-in", stream=IN)
+        reader = await self.js.pull_subscribe_bind(durable, stream=stream)
         for message in await reader.fetch(10, timeout=5):
             await message.ack_sync()
         await reader.unsubscribe()
@@ -130,3 +133,46 @@ async def test_what_was_said_afterwards_holds_nothing_up(
         await on_notice(here, ends)
         await here.js.publish(SUBJECT, b"too late")
         assert await here.turn() == "recognised"
+
+
+async def test_a_decision_waits_for_the_case_that_lies_unread(
+    nats_server: Nats, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it has come: of an hour's backlog nobody says that there is no such case. Control: once all that
+    was said before it is heard, it is told so at once."""
+    monkeypatch.setattr(delivery, "WAITS", (0.01,))
+    monkeypatch.setattr(handlers, "WAITS", (0.01,))
+    async with world(nats_server, postgres, database) as here:
+        await here.js.publish(registry.SUBMISSION_ACCEPTED.subject("990101"), b"its case")
+        type_, data = registry.DECISION_MADE, DecisionMade(case=UUID(int=7), outcome="accept", reason="同意")
+        raw, other = [await said(here, type_, data, cause) for cause in ("it", "other")]
+        context = here.context
+        heard = {type_.name: type_}
+        mine = Delivery(
+            "review",
+            context.engine,
+            context.delivery.publisher,
+            context.clock,
+            {"review-in": (heard, here.review.on_in)},
+        )
+        await eventually(
+            lambda: datetime.now(UTC) > raw.at + timedelta(seconds=0.1), 5, "more than all waits"
+        )
+        assert raw.seq in await mine.handle("review-in", [raw])
+        spent = replace(other, deliveries=MOST_WAITS)  # the bus gives it up soon
+        assert await mine.handle("review-in", [spent]) == {}
+        await here.hear("review-evt", EVT)
+        assert await mine.handle("review-in", [raw]) == {}
+        async with context.engine.connect() as conn:
+            dead = await conn.read("select seq, code from review.dead order by n")
+        assert [(row.seq, row.code) for row in dead] == [(other.seq, "waited"), (raw.seq, "waited")]
+
+
+async def said(here: World, type_: registry.EventType, data: DecisionMade, cause: str) -> Raw:
+    """An event of the city as it comes from the bus, not for the first time."""
+    source = "urn:cn:gov:gz:990100:oa"
+    body = type_.event(data, cause, at=datetime.now(UTC), source=source).wire()
+    ack = await here.js.publish(SUBJECT, body)
+    stored = await here.js.get_msg(IN, ack.seq)
+    assert stored.time
+    return Raw(SUBJECT, body, None, IN, ack.seq, stored.time, deliveries=5)
