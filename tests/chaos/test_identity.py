@@ -454,7 +454,7 @@ def may(user: str, subject: str) -> bool:
     reads += [f"$JS.API.STREAM.{v}.{BUCKET}" for v in ("INFO", "MSG.GET")]
     match user:
         case "intake":
-            answers = subject.startswith(("_R_.", f"{inbox(DESK)}."))
+            answers = subject.startswith(("_R_.", *(f"{inbox(who)}." for who in (DESK, DOOR))))
             answers = answers or subject == f"$JS.API.STREAM.MSG.GET.{OUT}"
             return answers or asks in mine or file != subject or subject.startswith(f"sme.file.v1.{OURS}.")
         case "review":
