@@ -43,7 +43,8 @@ class Publish {
                 if (stored.statusCode() >= 500 || stored.statusCode() == 429) stored = null; // away, or too fast
             } catch (java.io.IOException error) {
                 System.err.println("no answer of the door (" + error + "); the same event again"); // never a new id
-                if (pause > 8_000) System.exit(2); // a program that stays goes on
+                // A certificate that is not trusted stays so; everything else a program that stays tries for ever.
+                if (error instanceof javax.net.ssl.SSLException || pause > 8_000) System.exit(2);
             }
             if (stored == null) Thread.sleep(pause);
         }

@@ -20,7 +20,7 @@ URL, CA = os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), os.environ.get("N
 async def since(me: str, last: int) -> int:
     bus = await nats.connect(
         URL.split(","),
-        nkeys_seed=os.environ.get("NATS_SEED"),
+        nkeys_seed=os.environ.get("NATS_SEED") or None,
         tls=ssl.create_default_context(cafile=CA) if CA else None,
         tls_handshake_first=bool(CA),
         allow_reconnect=False,

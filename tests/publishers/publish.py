@@ -22,16 +22,22 @@ URL, CA = os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), os.environ.get("N
 WAIT = float(os.environ.get("NATS_WAIT", "30"))
 
 
+async def tell(error: Exception) -> None:
+    """What the server says by itself, such as that a subject is forbidden."""
+    print(f"the bus: {error!r}", file=sys.stderr)
+
+
 async def publish(body: bytes) -> dict[str, Any]:
     event = json.loads(body)
     me = event["source"].split(":")[4]
     name = event["type"].removeprefix("cn.gov.gz.sme.").rpartition(".")[0]
     bus = await nats.connect(
         URL.split(","),
-        nkeys_seed=os.environ.get("NATS_SEED"),
+        nkeys_seed=os.environ.get("NATS_SEED") or None,
         tls=ssl.create_default_context(cafile=CA) if CA else None,
         tls_handshake_first=bool(CA),  # TLS from the first byte
-        allow_reconnect=False,  # a program that stays has these two otherwise, and listens to `error_cb`:
+        error_cb=tell,
+        allow_reconnect=False,  # a program that stays has these two otherwise:
         max_reconnect_attempts=1,  # else nats-py tries a wrong seed for two minutes, and says nothing
     )
     if len(body) + 1024 > bus.max_payload:  # headers count, too; nats-py would wait for a PubAck in vain
@@ -66,7 +72,7 @@ except (TimeoutError, nats.errors.NoRespondersError):
     print("no answer yet; run this again later, with the same file", file=sys.stderr)
     sys.exit(3)
 except (nats.errors.Error, OSError) as error:  # a wrong seed, no server, a larger event than the bus takes
-    print(f"the bus: {error}", file=sys.stderr)
+    print(f"never stored: {error!r}", file=sys.stderr)
     sys.exit(2)
 print(json.dumps(answer, ensure_ascii=False, indent=2))
 state = answer["type"].split(".")[-2]  # or `kept`: a version that we do not know yet, judged after an upgrade

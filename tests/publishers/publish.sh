@@ -19,14 +19,14 @@ door() {
 }
 
 # 202: stored. Everything else that is not an outage (5xx, 429, no connection) says in the body what is wrong.
-code=$(door --retry 8 --retry-connrefused --header 'Content-Type: application/cloudevents+json' \
+code=$(door --retry 4 --retry-connrefused --header 'Content-Type: application/cloudevents+json' \
   --data-binary "@$event" "$DOOR_URL/events") || exit 2
 if [ "$code" != 202 ]; then
   echo "the door refuses ($code):" >&2
   cat "$answer" >&2
   exit 2
 fi
-cat "$answer" >&2 # {"id": …, "seq": …, "duplicate": …, "status": "/events/<id>"}
+echo "$(cat "$answer")" >&2 # {"id": …, "seq": …, "duplicate": …, "status": "/events/<id>"}
 status=$(sed -n 's/.*"status": *"\([^"]*\)".*/\1/p' "$answer")
 
 # Stored is not accepted: ask for the answer until there is one.

@@ -6,6 +6,8 @@ What the services judge is tested elsewhere; here it is what a publisher in anot
 import asyncio
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from services.cli.nats import keep
 from services.cli.trial import MISTAKES
 from shared.notices.load import load_all
 from shared.runtime.streams import FILE, IN
+from tests.door import Door
 from tests.publishers.node import missing
 from tests.scans import pdf
 from tests.workbooks import head, xlsx
@@ -36,6 +39,8 @@ BUS = {
     "nats-py": (sys.executable, "publish.py"),
     "tcp": (sys.executable, "publish_tcp.py"),
 }
+HTTP = {"curl": ("sh", "publish.sh"), "java": ("java", "Publish.java")}
+CLIENTS = {**BUS, **HTTP}
 ACCEPTED, REJECTED, NEVER, NOTHING = range(4)
 """How the examples end."""
 Event = dict[str, Any]
@@ -48,15 +53,18 @@ class Publisher:
     local: Local
     folder: Path
     ca: Path
+    door: Door
 
     def command(self, client: str, event: Event | bytes, *files: Path) -> list[str]:
         path = self.folder / f"{uuid4()}.json"
         path.write_bytes(
             event if isinstance(event, bytes) else json.dumps(event, ensure_ascii=False).encode()
         )
-        program, script = BUS[client]
+        program, script = CLIENTS[client]
         if program == "node" and (why := missing()):
             pytest.skip(why)
+        if absent := [one for one in (program, client) if not shutil.which(one) and one not in BUS]:
+            pytest.skip(f"needs {absent[0]} on the PATH (Debian: apt install curl default-jdk-headless)")
         return [program, str(HERE / script), str(path), *map(str, files)]
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -113,8 +121,14 @@ class Told:
         return cls(status, json.loads(out) if out.strip() else {}, err)
 
     @property
+    def event(self) -> Event:
+        """The answer; the door has it in what it tells of the event."""
+        found: Event = self.answer.get("answer", self.answer)
+        return found
+
+    @property
     def errors(self) -> list[tuple[str, str]]:
-        return [(e["severity"], e["pointer"]) for e in self.answer["data"]["errors"]]
+        return [(e["severity"], e["pointer"]) for e in self.event["data"].get("errors", ())]
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +148,9 @@ def bureau(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publisher]:
     # As in production, but for what a test needs to see that the server is there: it speaks first after 50 ms.
     local.nats.config += f'tls {{cert_file: {server}, key_file: {server}, handshake_first: "auto"}}\n'
     local.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
-    with local:
-        yield Publisher(local, folder, folder / "ca.pem")
+    certificate = {f"YIQI_DOOR_{what}": str(folder / "server.pem") for what in ("CERT", "KEY")}
+    with local, Door(local, [ME, OTHER], certificate) as door:
+        yield Publisher(local, folder, folder / "ca.pem", door)
 
 
 def event(name: str = "event.json", /, *, source: str = ME, **values: str) -> Event:
@@ -146,29 +161,30 @@ def event(name: str = "event.json", /, *, source: str = ME, **values: str) -> Ev
     return made
 
 
+anywhere = pytest.mark.parametrize("client", CLIENTS)
 every_client = pytest.mark.parametrize("client", BUS)
 
 
-@every_client
+@anywhere
 def test_an_event_is_accepted(bureau: Publisher, client: str) -> None:
     filed = event()
     told = bureau.run(client, filed)
-    assert (told.status, told.answer["type"]) == (ACCEPTED, "cn.gov.gz.sme.event.accepted.v1"), told
-    assert told.answer["data"]["accepted"] == filed["id"]
+    assert (told.status, told.event["type"]) == (ACCEPTED, "cn.gov.gz.sme.event.accepted.v1"), told
+    assert told.event["data"]["accepted"] == filed["id"]
     assert told.errors == []
 
 
-@every_client
+@anywhere
 def test_an_event_is_accepted_with_a_warning(bureau: Publisher, client: str) -> None:
     told = bureau.run(client, event(service_domain="养生"))
     assert told.status == ACCEPTED, told
     assert told.errors == [("soft", "#/data/values/service_domain")]
 
 
-@every_client
+@anywhere
 def test_an_event_is_refused_with_every_fault_and_its_place(bureau: Publisher, client: str) -> None:
     told = bureau.run(client, event(contact="张三 123", venue="", activty_name="x"))
-    assert (told.status, told.answer["type"]) == (REJECTED, "cn.gov.gz.sme.event.rejected.v1"), told
+    assert (told.status, told.event["type"]) == (REJECTED, "cn.gov.gz.sme.event.rejected.v1"), told
     assert sorted(told.errors) == [
         ("hard", "#/data/values/activty_name"),
         ("hard", "#/data/values/contact"),
@@ -263,6 +279,49 @@ def test_an_event_larger_than_the_bus_takes_is_told(bureau: Publisher, client: s
     assert bureau.stored() == before
 
 
+every_door = pytest.mark.parametrize("client", HTTP)
+
+
+@every_door
+def test_through_the_door_the_same_file_again_is_one_event(bureau: Publisher, client: str) -> None:
+    filed = event()
+    first = bureau.run(client, filed)
+    before = bureau.stored()
+    again = bureau.run(client, filed)
+    assert (bureau.stored(), first.status) == (before, ACCEPTED), first
+    assert re.search('"duplicate": ?true', again.said)
+    assert (again.status, again.answer) == (ACCEPTED, first.answer), again
+
+
+@every_door
+@pytest.mark.parametrize("mistake", ["another agency", "no such type", "no zone", "too large", "token"])
+def test_the_door_says_at_once_what_cannot_be_stored(
+    bureau: Publisher, client: str, mistake: str, tmp_path: Path
+) -> None:
+    filed, more, wanted = (
+        event(),
+        {},
+        {"another agency": "identity", "too large": "size"}.get(mistake, "validation"),
+    )
+    match mistake:
+        case "another agency":
+            filed = event(source=OTHER)
+        case "no such type":
+            filed["type"] = "cn.gov.gz.sme.submission.field.v1"
+        case "no zone":
+            filed["time"] = filed["time"][:19]
+        case "too large":
+            filed["data"]["values"]["content"] = "x" * 1024 * 1024
+        case "token":
+            (tmp_path / "token").write_text("x" * 43)
+            more, wanted = {"DOOR_TOKEN": str(tmp_path / "token")}, "unauthenticated"
+    before = bureau.stored()
+    told = bureau.run(client, filed, **more)
+    assert (told.status, told.answer) == (NEVER, {}), told
+    assert f"urn:cn:gov:gz:sme:problem:{wanted}" in told.said
+    assert bureau.stored() == before
+
+
 def test_files_go_before_the_event_that_names_them(bureau: Publisher) -> None:
     book = bureau.folder / "附件3.xlsx"
     book.write_bytes(filled())
@@ -283,6 +342,7 @@ def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bure
     bureau.answers(bureau.folder / "last")
     stop(bureau.local)
     clients = [client for client in BUS if client != "nats.js" or not missing()]
+    clients += [client for client in HTTP if shutil.which(client)]
     filed = {client: event() for client in clients}
     waiting = {
         client: subprocess.Popen(
@@ -302,12 +362,12 @@ def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bure
     for client, process in waiting.items():
         told = Told.of(process.wait(60), *process.communicate())
         assert told.status == ACCEPTED, (client, told)
-        assert told.answer["data"]["accepted"] == filed[client]["id"]
+        assert told.event["data"]["accepted"] == filed[client]["id"]
     back = bureau.run("nats-py", gone)
     assert back.status == ACCEPTED, back
     assert back.answer["data"]["accepted"] == gone["id"]
     missed = bureau.answers(bureau.folder / "last")
-    assert {a["data"]["accepted"] for a in missed} == {gone["id"], *(e["id"] for e in filed.values())}
+    assert {a["data"].get("accepted") for a in missed} == {gone["id"], *(e["id"] for e in filed.values())}
     assert bureau.answers(bureau.folder / "last") == []
 
 
@@ -334,6 +394,11 @@ def test_simulate_plays_a_publisher_and_explains(bureau: Publisher) -> None:
     status, told, said = simulate("--bad", "--json")
     assert status == 0, said
     assert {t["mistake"]: t["state"] for t in told} == dict.fromkeys(MISTAKES, "rejected")
+    token = str(bureau.folder / "token")
+    status, told, said = simulate("--door", bureau.door.url, "--token", token, "--json")
+    assert (status, [t["state"] for t in told]) == (0, ["accepted"]), said
+    status, told, said = simulate("--door", bureau.door.url, "--token", token, "--bad", "--json")
+    assert (status, {t["state"] for t in told}) == (0, {"refused"}), said
     status, text, said = simulate("--bad", "--form", "F6")
     assert status == 0, said
     assert text.count("退回") == len(MISTAKES)
