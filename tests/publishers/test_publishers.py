@@ -24,6 +24,7 @@ from services.cli.local import Local
 from services.cli.nats import keep
 from services.cli.trial import MISTAKES
 from shared.notices.load import load_all
+from shared.runtime.embedded import wait_until
 from shared.runtime.streams import FILE, IN
 from tests.door import Door
 from tests.publishers.node import missing
@@ -171,14 +172,14 @@ def test_an_event_is_accepted(bureau: Publisher, client: str) -> None:
     told = bureau.run(client, filed)
     assert (told.status, told.event["type"]) == (ACCEPTED, "cn.gov.gz.sme.event.accepted.v1"), told
     assert told.event["data"]["accepted"] == filed["id"]
-    assert told.errors == []
+    assert [e for e in told.errors if "values" in e[1]] == []  # but its bureau may have filed many by now
 
 
 @anywhere
 def test_an_event_is_accepted_with_a_warning(bureau: Publisher, client: str) -> None:
     told = bureau.run(client, event(service_domain="养生"))
     assert told.status == ACCEPTED, told
-    assert told.errors == [("soft", "#/data/values/service_domain")]
+    assert ("soft", "#/data/values/service_domain") in told.errors
 
 
 @anywhere
@@ -341,6 +342,7 @@ def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bure
     """Two publishers: one waits for us, the other goes away as well and asks later."""
     bureau.answers(bureau.folder / "last")
     stop(bureau.local)
+    before = bureau.stored()
     clients = [client for client in BUS if client != "nats.js" or not missing()]
     clients += [client for client in HTTP if shutil.which(client)]
     filed = {client: event() for client in clients}
@@ -358,6 +360,7 @@ def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bure
     left = bureau.run("tcp", gone, NATS_WAIT="1")
     assert (left.status, left.answer) == (NOTHING, {}), left
     assert "run this again" in left.said
+    wait_until(lambda: bureau.stored() == before + len(clients) + 1, 60, "all events on the bus")
     bureau.local.launch("intake")
     for client, process in waiting.items():
         told = Told.of(process.wait(60), *process.communicate())
