@@ -119,7 +119,7 @@ def _finite(value: dict[str, Any]) -> bool:
             kind = inner.__class__
             if kind is dict or kind is list:
                 open_.append(inner)
-            elif kind is float and not isfinite(inner):
+            elif (kind is float or kind is int) and not -MAX <= inner <= MAX:
                 return False
     return True
 
