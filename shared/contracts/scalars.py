@@ -17,6 +17,7 @@ from pydantic import (
     AwareDatetime,
     BeforeValidator,
     Field,
+    PlainSerializer,
     ValidationError,
     WithJsonSchema,
 )
@@ -43,7 +44,7 @@ MOMENT = f"^{_UNZONED}{_ZONE}$"
 in another zone."""
 DAY = f"^{_calendar('[1-9]', '[2468][048]|[13579][26]')}$"
 ID = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
-NUMBER = r"^-?[0-9]{1,12}(\.[0-9]{1,10})?$"
+NUMBER = r"^-?[0-9]{1,12}(\.[0-9]{1,20})?$"
 
 SAFE = 2**53 - 1
 """The largest whole number that every JSON library keeps (RFC 8259, 6)."""
@@ -92,6 +93,11 @@ def _as_number(value: Any) -> Any:
     return Decimal(str(value)) if isinstance(value, (int, float)) else value
 
 
+def _written(value: Decimal) -> str:
+    """As it is read: Python itself would write a small one as 1E-7."""
+    return f"{value:f}"
+
+
 def integral(value: Any) -> Any:
     """For a whole number with bounds of its own: 1.0 is 1."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -135,7 +141,7 @@ def _as_json(value: Any) -> Any:
 Moment = Annotated[
     AwareDatetime,
     BeforeValidator(_as_moment),
-    WithJsonSchema({"type": "string", "format": "date-time", "pattern": MOMENT, "maxLength": 35}),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": MOMENT}),
 ]
 Day = Annotated[
     date,
@@ -151,6 +157,7 @@ Number = Annotated[
     Decimal,
     Field(gt=-BOUND, lt=BOUND),
     BeforeValidator(_as_number),
+    PlainSerializer(_written, when_used="json"),
     WithJsonSchema(
         {
             "anyOf": [
