@@ -26,10 +26,7 @@ class Field:
     shape: dict[str, Any]
     description: str = ""
     default: Any = None
-
-    @property
-    def nullable(self) -> bool:
-        return "null" in self.types
+    examples: tuple[Any, ...] = ()
 
 
 def fields(schema: Schema) -> dict[str, Field]:
@@ -51,7 +48,8 @@ def _field(node: Schema, root: Schema, path: str, required: bool) -> Iterator[Fi
     types = [t for b in branches for t in _types(b)]
     shape = {key: b[key] for b in branches for key in KEYWORDS if key in b and b[key] != TEXT}
     said = next((n["description"] for n in (node, *branches) if "description" in n), "")
-    yield Field(path, tuple(dict.fromkeys(types)), required, shape, said, node.get("default"))
+    shown = tuple(one for b in branches for one in b.get("examples", ()))
+    yield Field(path, tuple(dict.fromkeys(types)), required, shape, said, node.get("default"), shown)
     for branch in branches:
         yield from _within(branch, root, path)
         if isinstance(branch.get("items"), dict):

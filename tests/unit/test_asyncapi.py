@@ -20,6 +20,7 @@ from services.cli.contracts.page import page
 from services.cli.contracts.published import bus
 from shared.contracts import frozen, registry, schemas
 from shared.contracts.asyncapi import _components, document
+from shared.notices.load import load_all
 from shared.runtime import SERVICES
 from shared.runtime.accounts import allowed
 from shared.runtime.settings import Settings
@@ -212,7 +213,15 @@ def test_the_page_shows_every_event_with_its_fields_and_example() -> None:
         assert json.loads(golden(type_.ce_type).read_bytes())["id"] in section
 
 
+def test_the_page_shows_every_column_of_every_form() -> None:
+    for id_, compiled in load_all().items():
+        for judge in compiled.forms.values():
+            at = HTML.index(f'<details id="form-{id_}-{judge.form.id}">')
+            section = HTML[at : HTML.index("</details>", at)]
+            assert [key for key in judge.model.model_fields if f"<code>{key}</code>" not in section] == []
+
+
 def test_what_a_text_says_is_no_mark_up() -> None:
     made = document(bus(), {e.ce_type: schemas.of_event(e) for e in registry.EVENTS}, {})
     made["channels"]["in.submission.filed"]["description"] = "<script>alert(1)</script>"
-    assert "<script>" not in page(made, [])
+    assert "<script>" not in page(made, [], {})

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from shared.contracts.fields import Field, fields
+from shared.contracts.schemas import Schema
 
 GROUPS = {
     "in": ("报送", "贵单位发布，本系统接收"),
@@ -36,7 +37,10 @@ TYPES = {
 }
 
 
-def page(document: Mapping[str, Any], forms: Sequence[Mapping[str, str]]) -> str:
+def page(
+    document: Mapping[str, Any], forms: Sequence[Mapping[str, str]], published: Mapping[str, Schema]
+) -> str:
+    """`published` has the newest schema of each form by its key."""
     groups: dict[str, list[dict[str, Any]]] = {key: [] for key in GROUPS}
     for name, operation in document["operations"].items():
         key = operation["channel"]["$ref"].removeprefix("#/channels/")
@@ -52,7 +56,14 @@ def page(document: Mapping[str, Any], forms: Sequence[Mapping[str, str]]) -> str
             if "." not in f["path"]
         ],
         headers=_rows(fields(document["components"]["messageTraits"]["Event"]["headers"]).values()),
-        forms=forms,
+        forms=[
+            {
+                **form,
+                "schema": published[form["key"]]["$id"],
+                "fields": _rows(fields(published[form["key"]]).values()),
+            }
+            for form in forms
+        ],
         paragraphs=_paragraphs(document["info"]["description"]),
     )
 
@@ -127,6 +138,7 @@ def _rows(found: Iterator[Field] | Any) -> list[dict[str, Any]]:
             "type": "、".join(_kinds(field)),
             "limits": _limits(field.shape),
             "values": field.shape.get("enum") or ([field.shape["const"]] if "const" in field.shape else []),
+            "examples": field.examples,
             "description": field.description,
             "default": None if field.default in (None, []) else json.dumps(field.default, ensure_ascii=False),
         }

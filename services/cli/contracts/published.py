@@ -90,18 +90,17 @@ def made(forms: Forms, found: Sequence[Change], folder: Path) -> dict[str, str]:
         for e in EVENTS
     }
     now = {change.contract.key: change.schema for change in found}
-    newest = {
-        e.ce_type: now.get(e.ce_type)
-        or frozen.read(e.ce_type, frozen.versions(e.ce_type, folder)[-1], folder)
-        for e in EVENTS
-    }
+
+    def newest(key: str) -> schemas.Schema:
+        return now.get(key) or frozen.read(key, frozen.versions(key, folder)[-1], folder)
+
     from services.intake.door import openapi  # a web framework, which no other command needs
 
-    document = asyncapi.document(bus(), newest, examples)
+    document = asyncapi.document(bus(), {e.ce_type: newest(e.ce_type) for e in EVENTS}, examples)
     return {
         frozen.INDEX: frozen.written(frozen.index(EVENTS, forms.listed, folder)),
         "asyncapi.json": frozen.written(document),
-        "asyncapi.html": page(document, forms.listed),
+        "asyncapi.html": page(document, forms.listed, {c.key: newest(c.key) for c in forms.contracts}),
         "openapi.json": frozen.written(openapi.document()),
     }
 
