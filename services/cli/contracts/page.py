@@ -159,8 +159,6 @@ def _limits(shape: Mapping[str, Any]) -> str:
         if (most := shape.get("maxLength")) is not None:
             least = shape.get("minLength", 0)
             said.append(f"{least}–{most} 字" if least else f"最多 {most} 字")
-        elif shape.get("minLength"):
-            said.append("不能为空")
         if "pattern" in shape and "exclusiveMaximum" not in shape:
             said.append(shape["pattern"])
     if (most := shape.get("maxItems")) is not None:
