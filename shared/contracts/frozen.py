@@ -151,7 +151,7 @@ def differences(old: Schema, new: Schema) -> Iterator[str]:
                 yield f"{path}：{key} 由 {a if a is not None else '无'} 改为 {b if b is not None else '无'}"
 
 
-_SAYINGS = {"$id", "$schema", "description", "title", "examples"}
+_SAYINGS = {"$id", "$schema", "$comment", "description", "title", "examples"}
 
 
 def _bare(schema: Any) -> Any:
