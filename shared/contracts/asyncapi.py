@@ -109,14 +109,19 @@ def _event(
     key, message = f"{type_.cls}.{type_.name}", type_.envelope.__name__
     title, said = words.EVENTS[type_.name]
     _components(made, message, schema)
-    made["channels"][key] = {
-        "address": type_.subject("{district}" if type_.cls == "evt" else "{publisher}"),
-        "title": title,
-        "description": said,
-        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
-        "parameters": _district(bus) if type_.cls == "evt" else _publisher(bus),
-        "x-jetstream": {**bus.streams[type_.cls], "consumers": list(bus.consumers.get(type_.name, ()))},
-    }
+    channel = made["channels"].setdefault(
+        key,
+        {
+            "address": type_.subject("{district}" if type_.cls == "evt" else "{publisher}"),
+            "title": title,
+            "description": said,
+            "messages": {},
+            "parameters": _district(bus) if type_.cls == "evt" else _publisher(bus),
+            "x-jetstream": {**bus.streams[type_.cls], "consumers": list(bus.consumers.get(type_.name, ()))},
+        },
+    )
+    # Two major versions are two messages on one subject.
+    channel["messages"][message] = {"$ref": f"#/components/messages/{message}"}
     made["components"]["messages"][message] = {
         "name": type_.ce_type,
         "title": message,
@@ -127,16 +132,20 @@ def _event(
         "x-schema": schema["$id"],
     }
     verb = "receive" if type_.cls == "in" else "send"
-    made["operations"][f"{verb}.{key}"] = {
-        "action": verb,
-        "channel": {"$ref": f"#/channels/{key}"},
-        "title": title,
-        "description": f"说：{'、'.join(type_.says)}；听：{'、'.join(type_.hears) or '供留存和旁听'}",
-        "messages": [{"$ref": f"#/channels/{key}/messages/{message}"}],
-        "x-says": list(type_.says),
-        "x-hears": list(type_.hears),
-        **({"x-answers": ANSWERS} if type_.cls == "in" else {}),
-    }
+    operation = made["operations"].setdefault(
+        f"{verb}.{key}",
+        {
+            "action": verb,
+            "channel": {"$ref": f"#/channels/{key}"},
+            "title": title,
+            "description": f"说：{'、'.join(type_.says)}；听：{'、'.join(type_.hears) or '供留存和旁听'}",
+            "messages": [],
+            "x-says": list(type_.says),
+            "x-hears": list(type_.hears),
+            **({"x-answers": ANSWERS} if type_.cls == "in" else {}),
+        },
+    )
+    operation["messages"].append({"$ref": f"#/channels/{key}/messages/{message}"})
 
 
 ANSWERS = [f"#/channels/out.{e.name}" for e in registry.EVENTS if e.cls == "out"]

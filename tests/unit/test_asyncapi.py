@@ -8,6 +8,7 @@ the services really subscribe to.
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import import_module
 from typing import Any
@@ -19,7 +20,7 @@ from jsonschema import Draft7Validator
 from services.cli.contracts.page import page
 from services.cli.contracts.published import bus
 from shared.contracts import frozen, registry, schemas
-from shared.contracts.asyncapi import _components, document
+from shared.contracts.asyncapi import _components, _event, document
 from shared.notices.load import load_all
 from shared.runtime import SERVICES
 from shared.runtime.accounts import allowed
@@ -153,6 +154,24 @@ def test_parts_of_two_major_versions_stand_side_by_side() -> None:
         "FiledV2.Held": {"items": {"$ref": "#/$defs/FiledV2.Unit"}},
         "FiledV2": {"properties": {"held": {"$ref": "#/$defs/FiledV2.Held"}}},
     }
+
+
+def test_two_major_versions_are_two_messages_of_one_channel() -> None:
+    now = registry.SUBMISSION_FILED
+    events = [now, replace(now, major=2)]
+    made: dict[str, Any] = {"channels": {}, "operations": {}, "components": {"messages": {}, "schemas": {}}}
+    for type_ in events:
+        _event(made, type_, bus(), schemas.of_event(type_), {})
+    assert list(made["channels"]["in.submission.filed"]["messages"]) == [
+        "SubmissionFiledV1",
+        "SubmissionFiledV2",
+    ]
+    assert len(made["operations"]["receive.in.submission.filed"]["messages"]) == 2
+    whole = {**DOCUMENT, **made, "components": {**DOCUMENT["components"], **made["components"]}}
+    whole["components"]["schemas"]["Json"] = schemas.JSON
+    shown = page(json.loads(json.dumps(whole)), [], {})
+    assert all(f"<code>{type_.ce_type}</code>" in shown for type_ in events)
+    assert len(outside(shown).anchors) > 5
 
 
 # --- the page ------------------------------------------------------------------------------------------

@@ -44,8 +44,13 @@ def page(
     groups: dict[str, list[dict[str, Any]]] = {key: [] for key in GROUPS}
     for name, operation in document["operations"].items():
         key = operation["channel"]["$ref"].removeprefix("#/channels/")
-        one = _operation(document, key, operation)
-        groups[key.partition(".")[0]].append({**one, "id": name.partition(".")[2].replace(".", "-")})
+        for message in document["channels"][key]["messages"]:
+            one = _operation(document, key, operation, document["components"]["messages"][message])
+            # The first keeps the plain name, which the answers lead to.
+            later = f"-{message}" if message != next(iter(document["channels"][key]["messages"])) else ""
+            groups[key.partition(".")[0]].append(
+                {**one, "id": name.partition(".")[2].replace(".", "-") + later}
+            )
     first = groups["in"][0]
     return _template().render(
         document=document,
@@ -85,9 +90,10 @@ def _paragraphs(text: str) -> tuple[str, list[str]]:
     return first.strip(), [p.strip() for p in points]
 
 
-def _operation(document: Mapping[str, Any], key: str, operation: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(
+    document: Mapping[str, Any], key: str, operation: Mapping[str, Any], message: Mapping[str, Any]
+) -> dict[str, Any]:
     channel = document["channels"][key]
-    message = document["components"]["messages"][next(iter(channel["messages"]))]
     rows = _of_payload(document, message)
     made = {
         "key": key,
