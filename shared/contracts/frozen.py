@@ -99,6 +99,12 @@ def change(contract: Contract, judge: Judge, folder: Path = FOLDER) -> Change | 
     return Change(contract, kind, before, f"{contract.major}.{last + 1}", made, lines)
 
 
+def gone(contracts: Sequence[Contract], folder: Path = FOLDER) -> list[str]:
+    """What was published and is no contract of ours any more: somebody may still say it, or wait for it."""
+    there = {str(file.parent.relative_to(folder)) for file in folder.rglob("[0-9]*.[0-9]*.json")}
+    return sorted(there - {contract.key for contract in contracts})
+
+
 def compatible(old: Schema, new: Schema, role: Role, judge: Judge) -> bool:
     """Whoever writes, writes only what it knows; whoever reads lets pass what it does not: so the writer's side is
     compared as if it were closed. What the tool does not see is ours: patterns, defaults, and a field that is told no
@@ -214,7 +220,7 @@ def tampered(index: Any, folder: Path = FOLDER) -> list[str]:
 
 
 def index(types: Sequence[EventType], forms: Sequence[dict[str, Any]], folder: Path = FOLDER) -> Schema:
-    """What there is, for programs; also of types that the registry has no more."""
+    """What there is, for programs."""
     return {
         "dialect": schemas.DIALECT,
         "types": [

@@ -5,6 +5,7 @@ Whether services and schemas agree on every document is in `test_schemas.py`.
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -19,6 +20,7 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from services.cli import app
+from services.cli.common import Fail
 from services.cli.contracts.published import told
 from shared.contracts import case, frozen, scalars, schemas, submission, types, words
 from shared.contracts.fields import fields
@@ -314,6 +316,15 @@ def test_an_example_is_for_ever(copy: Path, how: str) -> None:
     assert built(copy)[0] == 1
 
 
+def test_a_contract_that_is_none_any_more_is_told(copy: Path) -> None:
+    (copy / "cn.gov.gz.sme.letter.lost.v1").mkdir()
+    shutil.copy(copy / DECISION_MADE.ce_type / "1.0.json", copy / "cn.gov.gz.sme.letter.lost.v1/1.0.json")
+    status, said = checked(copy)
+    assert status == 1
+    assert "cn.gov.gz.sme.letter.lost.v1：已经公布，现在却没有了" in said
+    assert built(copy)[0] == 1
+
+
 def test_an_example_that_is_accepted_no_more_is_told(copy: Path) -> None:
     example = copy / DECISION_MADE.ce_type / "examples/earlier.json"
     event = json.loads((example.parent / "every-field.json").read_bytes())
@@ -334,6 +345,16 @@ def test_an_example_more_is_listed(copy: Path) -> None:
     (names,) = (set(t["examples"]) for t in listed if t["type"] == DECISION_MADE.ce_type)
     assert names >= {"every-field", "again"}
     assert checked(copy)[0] == 0
+
+
+def test_where_the_tool_is_not_installed_nothing_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the image: there, events can be validated, and contracts are not made."""
+    monkeypatch.setitem(sys.modules, "jsoncompat", None)
+    result = run.invoke(app, ["contracts", "check"])
+    assert isinstance(result.exception, Fail)
+    assert "make setup" in str(result.exception)
+    example = frozen.FOLDER / DECISION_MADE.ce_type / "examples/least.json"
+    assert run.invoke(app, ["contracts", "validate", str(example)]).exit_code == 0
 
 
 # --- what a schema says --------------------------------------------------------------------------------

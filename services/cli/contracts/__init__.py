@@ -13,7 +13,7 @@ import typer
 
 from services.cli.common import FINDINGS, UNUSABLE, JsonOption, console, fail, out
 from services.cli.contracts import conformance
-from services.cli.contracts.published import KINDS, Forms, changes, goldens, made, told
+from services.cli.contracts.published import KINDS, Forms, changes, contracts, goldens, made, told
 from shared.contracts import frozen
 from shared.contracts.registry import EVENTS
 
@@ -30,8 +30,8 @@ def build(
     """公布契约：写出 JSON Schema、目录、AsyncAPI 文档和网页。不兼容的变动不写（退出码1）。"""
     forms = Forms(folder, major or ())
     found = changes(forms, folder)
-    if lost := frozen.tampered(_index(folder), folder):
-        fail("范例一经公布不得修改或删除：\n" + "\n".join(lost), FINDINGS)
+    if lost := _lost(forms, folder):
+        fail("\n".join(lost), FINDINGS)
     if breaking := [c for c in found if c.kind == "breaking"]:
         _tell(breaking)
         raise typer.Exit(FINDINGS)
@@ -54,7 +54,7 @@ def check(
     """核对契约与已公布的是否一致、变动是否兼容、历次范例是否仍被接受；不一致时退出码为1。"""
     forms = Forms(folder)
     found = changes(forms, folder)
-    lost = frozen.tampered(_index(folder), folder)
+    lost = _lost(forms, folder)
     refused = [f"{file}：{'；'.join(map(conformance.line, faults))}" for file, faults in goldens(folder)]
     stale = [
         name
@@ -63,11 +63,11 @@ def check(
     ]
     if as_json:
         lines = [{"kind": c.kind, "file": c.path, "before": c.before, "changes": c.lines} for c in found]
-        out({"changes": lines, "tampered": lost, "refused": refused, "stale": stale})
+        out({"changes": lines, "lost": lost, "refused": refused, "stale": stale})
     else:
         _tell(found)
         for one in lost:
-            console.print(f"{one}：范例一经公布不得修改或删除", markup=False)
+            console.print(one, markup=False)
         for one in refused:
             console.print(f"不再接受曾经公布的范例：{one}", markup=False)
         if stale and not found:
@@ -82,6 +82,14 @@ def _tell(found: list[frozen.Change]) -> None:
     for change in found:
         for line in told(change):
             console.print(line, markup=False)
+
+
+def _lost(forms: Forms, folder: Path) -> list[str]:
+    """What was published and is not there as it was."""
+    return [
+        *(f"{one}：范例一经公布不得修改或删除" for one in frozen.tampered(_index(folder), folder)),
+        *(f"{key}：已经公布，现在却没有了" for key in frozen.gone(contracts(forms), folder)),
+    ]
 
 
 def _index(folder: Path) -> Any:

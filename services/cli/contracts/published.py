@@ -53,13 +53,16 @@ def _schema(judge: FormJudge, notice: str, major: int, minor: int) -> schemas.Sc
     return schemas.complete(judge.schema(), f"{schemas.URN}{notice}/{judge.form.id}:{major}.{minor}")
 
 
+def contracts(forms: Forms) -> list[Contract]:
+    return [*map(frozen.of_type, EVENTS), *forms.contracts]
+
+
 def changes(forms: Forms, folder: Path) -> list[Change]:
     try:
         from jsoncompat import check_compat
     except ImportError:
         common.fail("核对兼容性要用开发环境（make setup）", common.UNUSABLE)
-    contracts = [*map(frozen.of_type, EVENTS), *forms.contracts]
-    found = (frozen.change(contract, check_compat, folder) for contract in contracts)
+    found = (frozen.change(contract, check_compat, folder) for contract in contracts(forms))
     return [change for change in found if change is not None]
 
 
