@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 KEPT = "已留存，系统升级后按收到时间办理，无须重新报送"
 KEPT_EN = "Kept: after our upgrade it is handled as of when it was received. Do not send it again."
 
+TAKEN = "taken"
+"""The code of what has no fault and was delivered too often: it is heard again at once, and its publisher told nothing."""
+
 AT_ONCE = 100
 """Rows of one sweep, which has other things to do each second."""
 
@@ -48,17 +51,21 @@ def bury(tx: "Tx", service: str) -> None:
         return
     dead = list({(d.raw.stream, d.raw.seq): d for d in tx.dead}.values())
     for d in dead:
-        tx.after.append(metrics.DEAD.labels(service, d.code).inc)
+        if d.code != TAKEN:
+            tx.after.append(metrics.DEAD.labels(service, d.code).inc)
         _tell(tx, d)
     tx.conn.later(
-        f"insert into {service}.dead (stream, seq, subject, headers, body, received, code, why) "
-        "select * from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
+        f"insert into {service}.dead (stream, seq, subject, headers, body, received, code, why, state) "
+        "select new.*, case code when :taken then 'replay' else 'dead' end from unnest(cast(:stream as text[]), cast(:seq as bigint[]), cast(:subject as text[]), "
         "cast(:headers as jsonb[]), cast(:body as bytea[]), cast(:received as timestamptz[]), "
-        "cast(:code as text[]), cast(:why as text[])) as new (stream, seq) "
+        "cast(:code as text[]), cast(:why as text[])) "
+        "as new (stream, seq, subject, headers, body, received, code, why) "
         # Delivered again after a crash before the ack: it lies there already.
         f"where not exists (select 1 from {service}.dead as old "
-        "where old.stream = new.stream and old.seq = new.seq and old.state = 'dead')",
+        "where old.stream = new.stream and old.seq = new.seq "
+        "and (old.state = 'dead' or new.code = :taken and old.state in ('replay', 'replaying')))",
         {
+            "taken": TAKEN,
             "stream": [d.raw.stream for d in dead],
             "seq": [d.raw.seq for d in dead],
             "subject": [_text(d.raw.subject) for d in dead],

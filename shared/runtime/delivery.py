@@ -29,7 +29,7 @@ from shared.contracts.registry import EVENT_REJECTED, EventType, majors
 from shared.runtime import metrics, spans, traces
 from shared.runtime.clock import Clock
 from shared.runtime.database import Again, Connection, Database, passes
-from shared.runtime.dead import AT_ONCE, bury, claim, give_up, rejection
+from shared.runtime.dead import AT_ONCE, TAKEN, bury, claim, give_up, rejection
 from shared.runtime.decode import Dead, Item, Raw, decode
 from shared.runtime.publisher import Message, Publisher
 from shared.runtime.streams import STREAM_OF
@@ -48,8 +48,11 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between the attempts of an event that speaks of something that is not known yet."""
 LONGER = (60.0, 120.0, 240.0)
 """The same, while what was said before it still lies unread: an hour's backlog takes its time."""
-MOST_WAITS = 18
-"""Deliveries after which it waits no more; the bus itself gives a message up after `max_deliver`."""
+MOST_WAITS = 14
+"""Deliveries after which it waits no more."""
+OFTEN = 15
+"""Deliveries after which we take a message over. The bus gives it up after `max_deliver` of them, in silence, and a process
+that ends again and again spends those of all that it was given, not only of what ends it."""
 
 MOST_AGAIN = 12
 """Attempts, over about half a minute, after which what meets another every time is a fault and not a race."""
@@ -137,6 +140,12 @@ def _runs(items: Sequence[Item]) -> list[list[Item]]:
 
 
 Handler = Callable[[Tx, Sequence[Item]], Awaitable[None]]
+
+
+async def _nothing(tx: Tx, items: Sequence[Item]) -> None:
+    """The handler of no item."""
+
+
 Done = TypeVar("Done")
 
 _SUSPECTED = (
@@ -199,6 +208,11 @@ class Delivery:
             waits = {}
         await self._hold(lambda: self._note(raw, _CLEARED))
         return waits
+
+    async def take_over(self, raws: Sequence[Raw]) -> None:
+        """Keep here what the bus would soon give up: among the dead, to be heard again by the next sweep."""
+        rows = [Dead(raw, TAKEN, f"delivered {raw.deliveries} times") for raw in raws]
+        await self._hold(lambda: self._transact(_nothing, [], rows))
 
     async def _note(self, raw: Raw, sql: str) -> int:
         async with self.engine.connect() as conn:

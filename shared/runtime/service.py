@@ -35,7 +35,7 @@ from shared.runtime.accounts import inbox
 from shared.runtime.clock import Clock
 from shared.runtime.database import Database, connect, head, passes
 from shared.runtime.decode import Raw
-from shared.runtime.delivery import Delivery, Handler
+from shared.runtime.delivery import OFTEN, Delivery, Handler
 from shared.runtime.publisher import Publisher
 from shared.runtime.pull import leave
 from shared.runtime.required import assert_consumers, assert_schema
@@ -225,7 +225,8 @@ class _State:
         self.hand[id(messages)] = messages
         metrics.BATCH.observe(len(messages))
         try:
-            raws = [_raw_of(m) for m in messages]
+            raws = await self._often(messages, [_raw_of(m) for m in messages])
+            messages = [m for m in messages if not m.is_acked]
             if any(raw.deliveries >= SUSPECT for raw in raws):
                 await self._apart(consumer, list(zip(messages, raws, strict=True)))
             else:
@@ -235,6 +236,16 @@ class _State:
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
         finally:
             del self.hand[id(messages)]
+
+    async def _often(self, messages: Sequence[Msg], raws: Sequence[Raw]) -> list[Raw]:
+        """Take over what was delivered too often, before anything else is done that may end us; the rest."""
+        assert self.context
+        if often := [raw for raw in raws if raw.deliveries >= OFTEN]:
+            await self.context.delivery.take_over(often)
+            for message, raw in zip(messages, raws, strict=True):
+                if raw.deliveries >= OFTEN:
+                    await message.ack()
+        return [raw for raw in raws if raw.deliveries < OFTEN]
 
     def _known(self, consumer: Consumer, messages: list[Msg]) -> list[Msg]:
         """What this release hears. The rest is no fault of its sayer, and nobody may be told so: it is kept, told to be

@@ -187,6 +187,10 @@ class Field:
                     return False
             async with self.database() as db:
                 left = [await db.fetchval(f"select count(*) from {s}.outbox") for s in SERVICES]
+                left += [
+                    await db.fetchval(f"select count(*) from {s}.dead where state in ('replay', 'replaying')")
+                    for s in SERVICES
+                ]
                 mails = await db.fetchval(
                     "select count(*) from notify.mail where state in ('queued', 'claimed', 'data')"
                 )

@@ -25,6 +25,7 @@ from shared.contracts import registry
 from shared.notices.directory import unlisted
 from shared.runtime.accounts import OPERATOR, PROVISIONER
 from shared.runtime.database import head
+from shared.runtime.delivery import OFTEN
 from shared.runtime.embedded import Nats, wait_until
 from shared.runtime.settings import Settings
 from shared.runtime.streams import CONSUMERS, DAYS, IN, OUT, STREAMS, Drift, aged, provision
@@ -409,7 +410,7 @@ def test_an_outage_spends_no_deliveries(tmp_path: Path, told: bool) -> None:
     with ExitStack() as stack:
         stack.callback(here.stop)
         here.infrastructure()
-        for consumer in ("intake-in", "intake-evt"):
+        for consumer in ("intake-in", "intake-evt", "intake-out"):
             asyncio.run(_change(here, 3, consumer))  # as `hasten` tells the service
         here.launch(NAME)
         here.ready()
@@ -422,6 +423,36 @@ def test_an_outage_spends_no_deliveries(tmp_path: Path, told: bool) -> None:
         wait_until(lambda: answered(here, ids), 30, "the answers")
         assert (spent == 30) is told
         assert asyncio.run(answers(here)) == Counter(ids)
+
+
+@pytest.mark.parametrize("spent", [OFTEN - 1, 20], ids=["in time", "control: the bus has given it up"])
+def test_what_was_delivered_too_often_is_taken_over(running: Local, spent: int) -> None:
+    """A process that ends again and again spends the deliveries of all that it was given."""
+    id_ = f"often-{spent}"
+    running.running[NAME].send_signal(signal.SIGTERM)
+    assert running.running[NAME].wait(20) == 0
+    asyncio.run(publish(running, [id_]))
+    asyncio.run(_spend(running, spent))
+    running.launch(NAME)
+    running.ready()
+    asyncio.run(publish(running, [f"after-{spent}"]))
+    wait_until(lambda: answered(running, [f"after-{spent}"]), 30, "the one behind it")
+    taken = "select count(*) from intake.dead where code = 'taken' and state = 'replayed'"
+    if spent < 20:
+        wait_until(lambda: answered(running, [id_]), 30, "its answer")
+        wait_until(lambda: running.postgres.sql(taken, "yiqi").strip() == "1", 30, "its row to say so")
+    counted = asyncio.run(answers(running))
+    assert counted[id_] == (1 if spent < 20 else 0)
+
+
+async def _spend(local: Local, times: int) -> None:
+    """As processes do that end with it in hand."""
+    async with as_(local, NAME) as js:
+        reader = await js.pull_subscribe_bind("intake-in", stream=IN)
+        for _ in range(times):
+            (message,) = await reader.fetch(1, timeout=5)
+            await message.nak()
+        await reader.unsubscribe()
 
 
 # --- provisioning ------------------------------------------------------------------------------------
