@@ -8,6 +8,7 @@ import gc
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, time
 from itertools import zip_longest
 from pathlib import Path
@@ -301,10 +302,10 @@ async def publish(
             stream=IN,
             headers={"Nats-Msg-Id": f"{publisher}:{event.id}", "Content-Type": CONTENT_TYPE},
         )
-        if ack.duplicate and (earlier := await _answered(client, publisher, event.id)):
-            return {**earlier, "duplicate": True}
         try:
             async with asyncio.timeout(wait):
+                if ack.duplicate:
+                    return {**await _earlier(client, publisher, event.id), "duplicate": True}
                 async for message in feedback.messages:
                     answer: dict[str, Any] = json.loads(message.data)["data"]
                     if event.id in (answer.get("accepted"), (answer.get("rejected") or {}).get("id")):
@@ -316,17 +317,18 @@ async def publish(
     raise AssertionError("the feedback ended")
 
 
-async def _answered(client: "Client", publisher: str, id_: str) -> dict[str, Any] | None:
-    """The answer to an event that the bus has already; None when there is none yet, and it is to be waited for."""
+async def _earlier(client: "Client", publisher: str, id_: str) -> dict[str, Any]:
+    """The answer to an event that the bus has already, once there is one."""
     from nats.errors import NoRespondersError
 
     question = json.dumps({"id": id_}).encode()
-    try:
-        said = await client.request(registry.EVENT_STATUS.subject(publisher), question, timeout=5)
-    except (NoRespondersError, TimeoutError):
-        return None
-    answer: dict[str, Any] | None = (json.loads(said.data).get("answer") or {}).get("data")
-    return answer
+    while True:
+        with suppress(NoRespondersError):
+            said = await client.request(registry.EVENT_STATUS.subject(publisher), question, timeout=5)
+            if answer := json.loads(said.data).get("answer"):
+                found: dict[str, Any] = answer["data"]
+                return found
+        await asyncio.sleep(0.5)
 
 
 def _filed(answer: dict[str, Any]) -> str:

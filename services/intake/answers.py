@@ -119,8 +119,9 @@ def _event(message: RawStreamMsg, publisher: str) -> dict[str, Any] | None:
 
 
 def question(ask: Ask, body: bytes) -> BaseModel | Problem:
+    body = body or b"{}"
     try:
-        return ask.payload.model_validate_json(body or b"{}", strict=True)
+        return ask.payload.model_validate_json(body, strict=True)
     except ValidationError as error:
         try:
             document = from_json(body)
