@@ -64,7 +64,7 @@ def told(local: Local) -> list[dict[str, Any]]:
         await client.close()
         return found
 
-    return asyncio.run(read())
+    return [e for e in asyncio.run(read()) if ".recorded." in e["type"]]  # a notice brings items, too
 
 
 def kept(local: Local) -> list[str]:
