@@ -244,9 +244,8 @@ class Package:
 
 
 def _of_file(ref: FileRef, findings: Iterable[Finding]) -> list[Finding]:
-    """Two workbooks of a package may each have a `Sheet1`."""
-    name = file_name(ref.name)
-    return [f.model_copy(update={"file": name}) for f in findings]
+    """Two workbooks of a package may each have a `Sheet1`. Not by its name: people write people into those."""
+    return [f.model_copy(update={"file": ref.sha256}) for f in findings]
 
 
 def number_of_case(judged: Judged) -> str:

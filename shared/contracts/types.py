@@ -134,7 +134,7 @@ class Finding(Outbound):
     detail_en: Unnamed | None = None
     pointer: Unnamed = ""
     file: str | None = None
-    """Of a package: the name of the workbook, in which the sheet is."""
+    """Of a package: the SHA-256 of the workbook in which the sheet is, as its event names it."""
     sheet: str | None = None
     row: Whole | None = None
     cell: str | None = None

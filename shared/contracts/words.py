@@ -195,7 +195,7 @@ FIELDS: Mapping[str, str] = {
     "figure": "所依据的数",
     "evidence": "依据在哪里（栏目键、材料编号）",
     "sheets": "各张表",
-    "file": "文件名",
+    "file": "文件",
     "accepted": "受理的行数",
     "numbers": "受理各行的项目号（前20个）",
     "marked": "标注件的 SHA-256",

@@ -297,7 +297,7 @@ DEAD = (
 
 @pytest.mark.parametrize(("age", "state"), [("5 minutes", "attention"), ("2 hours", "fault")])
 def test_dead_messages(place: Local, age: str, state: str) -> None:
-    with altered(place, DEAD.format(age), "delete from intake.dead"):
+    with altered(place, "delete from intake.dead; " + DEAD.format(age), "delete from intake.dead"):
         found, said = doctor(place).of("dead")
     assert found == state
     assert "intake 1条" in said

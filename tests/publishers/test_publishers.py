@@ -73,8 +73,13 @@ class Publisher:
             "NATS_URL": self.local.nats.url,
             "NATS_CA": str(self.ca),
             "NATS_SEED": str(self.local.seed(ME)),
+            "DOOR_URL": self.door.url,
+            "DOOR_CA": str(self.ca),
+            "DOOR_TOKEN": str(self.folder / "token"),
         }
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("YIQI_", "NATS_", "PYTHON"))}
+        inherited = {
+            k: v for k, v in os.environ.items() if not k.startswith(("YIQI_", "NATS_", "DOOR_", "PYTHON"))
+        }
         return {**inherited, **ours, **more}
 
     def answers(self, last: Path) -> list[Event]:
@@ -151,6 +156,7 @@ def bureau(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publisher]:
     local.clock.write_text(str((DURING - datetime.now(UTC)).total_seconds()))
     certificate = {f"YIQI_DOOR_{what}": str(folder / "server.pem") for what in ("CERT", "KEY")}
     with local, Door(local, [ME, OTHER], certificate) as door:
+        (folder / "token").write_text(door.tokens[ME])
         yield Publisher(local, folder, folder / "ca.pem", door)
 
 
@@ -172,7 +178,8 @@ def test_an_event_is_accepted(bureau: Publisher, client: str) -> None:
     told = bureau.run(client, filed)
     assert (told.status, told.event["type"]) == (ACCEPTED, "cn.gov.gz.sme.event.accepted.v1"), told
     assert told.event["data"]["accepted"] == filed["id"]
-    assert [e for e in told.errors if "values" in e[1]] == []  # but its bureau may have filed many by now
+    # But of all its rows together: its bureau may have filed many by now.
+    assert [e for e in told.errors if "values/" in e[1]] == []
 
 
 @anywhere
@@ -332,10 +339,11 @@ def test_files_go_before_the_event_that_names_them(bureau: Publisher) -> None:
     before = bureau.stored(FILE)
     told = bureau.run("nats.js", package, book, scan)
     assert told.status == ACCEPTED, told
-    assert bureau.stored(FILE) == before + 3
+    stored = bureau.stored(FILE)
+    assert stored >= before + 3  # and a marked copy, which is ours
     again = bureau.run("nats.js", package, book, scan, NATS_WAIT="1")
     assert "stored before" in again.said
-    assert (bureau.stored(FILE), again.answer) == (before + 3, told.answer)
+    assert (bureau.stored(FILE), again.answer) == (stored, told.answer)
 
 
 def test_what_was_published_while_we_were_away_is_answered_when_we_are_back(bureau: Publisher) -> None:
