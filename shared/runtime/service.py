@@ -225,27 +225,27 @@ class _State:
         self.hand[id(messages)] = messages
         metrics.BATCH.observe(len(messages))
         try:
-            raws = await self._often(messages, [_raw_of(m) for m in messages])
-            messages = [m for m in messages if not m.is_acked]
-            if any(raw.deliveries >= SUSPECT for raw in raws):
-                await self._apart(consumer, list(zip(messages, raws, strict=True)))
+            pairs = await self._often([(m, _raw_of(m)) for m in messages])
+            if any(raw.deliveries >= SUSPECT for _, raw in pairs):
+                await self._apart(consumer, pairs)
             else:
-                await self._together(consumer, messages, raws)
+                await self._together(consumer, pairs)
         except Exception as error:
             # Nothing is acknowledged: the server delivers again.
             log.exception("batch was not handled", exc_info=error, extra={"consumer": consumer.durable})
         finally:
             del self.hand[id(messages)]
 
-    async def _often(self, messages: Sequence[Msg], raws: Sequence[Raw]) -> list[Raw]:
+    async def _often(self, batch: list[tuple[Msg, Raw]]) -> list[tuple[Msg, Raw]]:
         """Take over what was delivered too often, before anything else is done that may end us; the rest."""
         assert self.context
-        if often := [raw for raw in raws if raw.deliveries >= OFTEN]:
-            await self.context.delivery.take_over(often)
-            for message, raw in zip(messages, raws, strict=True):
-                if raw.deliveries >= OFTEN:
-                    await message.ack()
-        return [raw for raw in raws if raw.deliveries < OFTEN]
+        often = [(message, raw) for message, raw in batch if raw.deliveries >= OFTEN]
+        if not often:
+            return batch
+        await self.context.delivery.take_over([raw for _, raw in often])
+        for message, _ in often:
+            await message.ack()
+        return [(message, raw) for message, raw in batch if raw.deliveries < OFTEN]
 
     def _known(self, consumer: Consumer, messages: list[Msg]) -> list[Msg]:
         """What this release hears. The rest is no fault of its sayer, and nobody may be told so: it is kept, told to be
@@ -259,11 +259,11 @@ class _State:
             log.warning("of a later release", extra={"consumer": consumer.durable, "messages": len(newer)})
         return known
 
-    async def _together(self, consumer: Consumer, messages: Sequence[Msg], raws: Sequence[Raw]) -> None:
+    async def _together(self, consumer: Consumer, batch: list[tuple[Msg, Raw]]) -> None:
         assert self.context
-        waits = await self.context.delivery.handle(consumer.durable, raws)
+        waits = await self.context.delivery.handle(consumer.durable, [raw for _, raw in batch])
         # Not flushed: an ack lost with its connection costs a redelivery that the inbox knows.
-        for message, raw in zip(messages, raws, strict=True):
+        for message, raw in batch:
             await _acknowledge(message, raw, waits)
 
     async def _apart(self, consumer: Consumer, batch: list[tuple[Msg, Raw]]) -> None:
