@@ -209,7 +209,11 @@ class _State:
 
         @subscriber
         async def receive(messages: list[Any]) -> None:  # not Msg: FastStream could not describe us with it
-            await self.receive(consumer, messages)
+            try:
+                await self.receive(consumer, messages)
+            except Exception:
+                log.exception("a batch was not finished with", extra={"consumer": consumer.durable})
+                raise  # to FastStream, which tells nobody
 
         self.subscribers.append(subscriber)
 

@@ -147,6 +147,7 @@ def test_health_and_metrics_answer(running: Local) -> None:
     assert 'yiqi_events_handled_total{event="submission.filed"}' in metrics
     assert 'yiqi_event_lag_seconds_bucket{consumer="intake-in"' in metrics
     assert WHO not in metrics
+    assert {line["level"] for line in log(running)} <= {"INFO", "WARNING"}
 
 
 def test_without_the_database_it_lives_and_is_not_ready(running: Local) -> None:
