@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.runtime import SERVICES
-from shared.runtime.embedded import eventually
 from tests.chaos.changes import POINTS
-from tests.chaos.lab import Field, field
+from tests.chaos.lab import field
 from tests.chaos.ledger import Chain, round_
 from tests.chaos.oracle import Verdict
 from tests.smtp_stub import Stub, say
@@ -56,7 +54,7 @@ async def test_a_process_may_end_anywhere(tmp_path: Path, full: bool, oracle: Te
         # What was alone with three processes that ended is put aside, by chance as much as by its fault: an operator
         # has it handled again, and it has its effect then, once.
         (tmp_path / "calm").touch()
-        aside = await _replayed(here, "code = 'parked'")
+        aside = await here.replayed("code = 'parked'")
         await here.drained(300)
         name = f"T1 crash points, {life} life ({crashes.total()} ends, {aside} put aside and replayed)"
         verdict = oracle(await here.judge(name, chains))
@@ -92,29 +90,8 @@ async def test_what_ends_every_process_is_put_aside(tmp_path: Path, oracle: Tell
         ended = len(here.lab.ends("intake"))
         assert 3 <= ended <= 20
         (tmp_path / "cured").touch()
-        assert await _replayed(here, f"seq = {poison.seqs[0]} and code = 'parked'") == 1
+        assert await here.replayed(f"seq = {poison.seqs[0]} and code = 'parked'") == 1
         poison.fate = "ok"
         await here.drained(60)
         mended = oracle(await here.judge("T28 poison, mended and replayed", chains))
         assert mended.clean, here.wrong[:9]
-
-
-async def _replayed(here: Field, which: str) -> int:
-    """Have the dead that are `which` handled again, in every service; how many they were."""
-    async with here.database() as db:
-        aside = 0
-        for service in SERVICES:
-            told = await db.execute(f"update {service}.dead set state = 'replay' where {which}")
-            aside += int(told.split()[-1])
-
-        async def done() -> bool:
-            left = [
-                await db.fetchval(
-                    f"select count(*) from {s}.dead where state like 'replay%' and state <> 'replayed'"
-                )
-                for s in SERVICES
-            ]
-            return not any(left)
-
-        await eventually(done, 120, "the replay")
-    return aside
