@@ -199,6 +199,7 @@ class Field:
                     )
                     for s in SERVICES
                 ]
+                left.append(await db.fetchval("select count(*) from export.stale"))
                 mails = await db.fetchval(
                     "select count(*) from notify.mail where state in ('queued', 'claimed', 'data')"
                 )

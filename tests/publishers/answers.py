@@ -23,6 +23,7 @@ async def since(me: str, last: int) -> int:
         nkeys_seed=os.environ.get("NATS_SEED") or None,
         tls=ssl.create_default_context(cafile=CA) if CA else None,
         tls_handshake_first=bool(CA),
+        connect_timeout=10,
         allow_reconnect=False,
         max_reconnect_attempts=1,
     )

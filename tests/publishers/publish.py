@@ -37,6 +37,7 @@ async def publish(body: bytes) -> dict[str, Any]:
         tls=ssl.create_default_context(cafile=CA) if CA else None,
         tls_handshake_first=bool(CA),  # TLS from the first byte
         error_cb=tell,
+        connect_timeout=10,
         allow_reconnect=False,  # a program that stays has these two otherwise:
         max_reconnect_attempts=1,  # else nats-py tries a wrong seed for two minutes, and says nothing
     )
